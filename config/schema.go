@@ -1,0 +1,312 @@
+package config
+
+import "time"
+
+// Config is a whole configuration, with every default filled in.
+type Config struct {
+	// Which mqttlb this is, and among how many.
+	Instance Instance `yaml:"instance"`
+	// What is logged and how.
+	Log Log `yaml:"log"`
+	// Where operators and monitoring reach this instance.
+	Admin Admin `yaml:"admin"`
+	// What happens between the signal to stop and the end of the process.
+	Shutdown Shutdown `yaml:"shutdown"`
+	// The addresses that clients connect to.
+	Listeners []Listener `yaml:"listeners" derived:"one listener on :1883" range:"1..256"`
+	// The broker clusters that clients are spread over.
+	Clusters []Cluster `yaml:"clusters" range:"1..256" required:"clusters: [{discovery: {static: [{address: \"10.0.0.1:1883\"}]}}]"`
+}
+
+// Instance says which mqttlb this is, and among how many.
+type Instance struct {
+	// Name of this instance in logs, metrics and PROXY headers.
+	Name string `yaml:"name" derived:"the host name"`
+	// Number of this instance among those that share the clients, starting at 0. Must be below `count`.
+	Index int `yaml:"index" default:"0" range:"0..1023"`
+	// How many instances share the clients. Group placement is rotated and the drain budget divided by it.
+	Count int `yaml:"count" default:"1" range:"1..1024"`
+	// Secret that is mixed into the hash of client ids, so that nobody can craft ids that all land on one backend. All instances in front of the same brokers need the same one.
+	HashKey Secret `yaml:"hash_key" default:""`
+}
+
+// Log says what is logged and how.
+type Log struct {
+	// Lines below this level are not written.
+	Level string `yaml:"level" default:"info" oneof:"debug|info|warn|error"`
+	// `text` is key=value, `json` is one object per line.
+	Format string `yaml:"format" default:"text" oneof:"text|json"`
+	// Write the access log: one line when a connection ends.
+	Clients bool `yaml:"clients" default:"true"`
+	// How client ids appear in the log: as they are, as a hash, or not at all. They can be personal data.
+	ClientID string `yaml:"client_id" default:"full" oneof:"full|hash|off"`
+}
+
+// Admin says where operators and monitoring reach this instance.
+type Admin struct {
+	// Address of metrics, health checks, the web page and the read-only API; `""` turns it off.
+	Address string `yaml:"address" default:"127.0.0.1:9180"`
+	// Path of the unix socket with the full API; `""` turns it off.
+	Socket string `yaml:"socket" derived:"/run/mqttlb/admin.sock, when that folder exists"`
+	// File with the bearer token that allows the full API over `address`; without it that API is read-only.
+	TokenFile string `yaml:"token_file" default:""`
+}
+
+// Shutdown says what happens between the signal to stop and the end of the process.
+type Shutdown struct {
+	// How long new clients are still accepted after readiness has failed, so that whatever is in front can look elsewhere.
+	Grace time.Duration `yaml:"grace" default:"10s" range:"0s..1h"`
+	// How long closing the remaining connections may take, spread evenly.
+	Drain time.Duration `yaml:"drain" default:"5m" range:"0s..24h"`
+}
+
+// Listener is one address that clients connect to.
+type Listener struct {
+	// Name of the listener in logs, metrics and PROXY headers.
+	Name string `yaml:"name" derived:"\"mqtt\" for the first listener, else its address"`
+	// Address to listen on: `:1883` for all interfaces, `127.0.0.1:1883` or `[::1]:1883` for one.
+	Address string `yaml:"address" default:":1883"`
+	// Name of the cluster that serves these clients.
+	Cluster string `yaml:"cluster" derived:"the only cluster"`
+	// What carries MQTT.
+	Transport string `yaml:"transport" default:"tcp" oneof:"tcp"`
+	// What clients may use before and after they are known.
+	Limits ListenerLimits `yaml:"limits"`
+	// How a client is turned away: the connection is closed, or a CONNACK with the right code for its MQTT version is sent first.
+	Refuse string `yaml:"refuse" default:"close" oneof:"close|connack"`
+}
+
+// ListenerLimits bounds what clients may use before and after they are known.
+type ListenerLimits struct {
+	// Open connections of this listener; 0 leaves only the limit on descriptors.
+	Connections int `yaml:"connections" default:"0" range:"0..10000000"`
+	// Time from accepting a connection to its complete CONNECT packet.
+	ConnectTimeout time.Duration `yaml:"connect_timeout" default:"10s" range:"100ms..10m"`
+	// Largest CONNECT packet. It is held in memory until the broker has answered.
+	ConnectSize Size `yaml:"connect_size" default:"64KiB" range:"256B..16MiB"`
+}
+
+// Cluster is one broker cluster.
+type Cluster struct {
+	// Name of the cluster in logs, metrics and commands.
+	Name string `yaml:"name" derived:"\"default\" when it is the only cluster"`
+	// Which backends exist. Exactly one source.
+	Discovery Discovery `yaml:"discovery"`
+	// Which client goes to which backend.
+	Placement Placement `yaml:"placement"`
+	// What the brokers report about their load. It counts for `metric-wrr`, and takes new clients away from a broker that is overloaded. Off without `preset`, `figures` and `hot.metric`.
+	Load BrokerLoad `yaml:"load" off:"load: {}"`
+	// How mqttlb finds out which brokers work; the others get no clients.
+	Health Health `yaml:"health" off:"health: {interval: 0}"`
+	// Slow start: how long the share of a broker that has begun to take clients grows until it is whole. It needs health checks.
+	Ramp time.Duration `yaml:"ramp" default:"2m" range:"1s..1h" zero:"no slow start"`
+	// How long a broker that has joined or come back must be healthy without a break before it takes clients. It needs health checks.
+	Settle time.Duration `yaml:"settle" default:"30s" range:"1s..1h" zero:"no wait"`
+	// The PROXY protocol header that tells the brokers who the client is.
+	ProxyProtocol ProxyProtocol `yaml:"proxy_protocol"`
+	// What a connection to a backend may take.
+	Limits ClusterLimits `yaml:"limits"`
+}
+
+// Discovery says which backends exist. Exactly one of the sources is there.
+type Discovery struct {
+	// The backends, written down here. Host names are resolved again every 30 seconds.
+	Static []Backend `yaml:"static" range:"1..4096"`
+	// The same list in a file of its own, which is watched.
+	File *FileSource `yaml:"file"`
+	// The records of a DNS name.
+	DNS *DNSSource `yaml:"dns"`
+	// The objects that HiveMQ's S3 cluster discovery extension writes, one for each broker.
+	S3 *S3Source `yaml:"s3"`
+}
+
+// Backend is one broker.
+type Backend struct {
+	// Name of the backend. Clients are placed by name, so a backend that keeps its name keeps its clients when its address changes.
+	Name string `yaml:"name" derived:"the address"`
+	// Host and port of the broker.
+	Address string `yaml:"address" required:"address: \"10.0.0.1:1883\"" also:"host|server|url"`
+	// Share of the clients, relative to the other backends.
+	Capacity float64 `yaml:"capacity" default:"1" range:"0.001..1000000" also:"weight"`
+	// Free labels of the backend, such as its version or zone.
+	Labels map[string]string `yaml:"labels" default:"{}"`
+}
+
+// FileSource is a list of backends in a file.
+type FileSource struct {
+	// The file: a list of backends as under `static`, in YAML or JSON. Write a new file and rename it to this one. A file that cannot be read or is no such list changes nothing.
+	Path string `yaml:"path" required:"path: /etc/mqttlb/backends.yaml"`
+}
+
+// DNSSource is the records of a DNS name.
+type DNSSource struct {
+	// The name to ask for. For `SRV` it is the whole name, such as `_mqtt._tcp.hivemq.example`.
+	Name string `yaml:"name" required:"name: hivemq-cluster"`
+	// Type of the records. With `A` and `AAAA` the address is the name of a backend; with `SRV` it is the host name of the target, which keeps its clients when its address changes. Weights of `SRV` records become capacities, and only those of the lowest priority count.
+	Type string `yaml:"type" default:"A" oneof:"A|AAAA|SRV"`
+	// Port of the brokers. With `SRV` the records have it.
+	Port int `yaml:"port" derived:"1883; none with SRV" range:"1..65535" zero:"the port of the SRV record"`
+	// Time between two questions, give or take a tenth. After a failure it is a second, and grows up to this.
+	Interval time.Duration `yaml:"interval" default:"30s" range:"1s..1h"`
+	// IP address of the DNS server, with or without a port.
+	Server string `yaml:"server" derived:"the servers of the system"`
+}
+
+// S3Source is the objects of HiveMQ's S3 cluster discovery extension.
+type S3Source struct {
+	// Name of the bucket, the extension's `s3-bucket-name`. Reading it needs `s3:ListBucket` and `s3:GetObject`.
+	Bucket string `yaml:"bucket" required:"bucket: hivemq-discovery"`
+	// How the names of the objects begin, the extension's `file-prefix`. There should be nothing else under it.
+	Prefix string `yaml:"prefix" default:""`
+	// Server that speaks S3: host, host:port, or a URL without a path; `https` unless the URL says otherwise.
+	Endpoint string `yaml:"endpoint" derived:"that of Amazon"`
+	// Region of the bucket.
+	Region string `yaml:"region" derived:"the server is asked, which needs s3:GetBucketLocation"`
+	// Port of the brokers for clients. The objects do not have it.
+	Port int `yaml:"port" default:"1883" range:"1..65535"`
+	// Time between two readings, give or take a tenth. After a failure it is a second, and grows up to this.
+	Interval time.Duration `yaml:"interval" default:"60s" range:"1s..1h"`
+	// Age from which on an object does not count, the extension's `file-expiration`. The clocks of the brokers and of this host must agree.
+	Expiration time.Duration `yaml:"expiration" default:"6m" range:"10s..24h" zero:"no expiration"`
+	// File with the access key. It is read each time, as are the two below.
+	AccessKeyFile string `yaml:"access_key_file" derived:"where the tools of AWS look: environment, shared files, web identity, container, instance"`
+	// File with the secret key that belongs to it.
+	SecretKeyFile string `yaml:"secret_key_file" default:""`
+	// File with the session token, if the keys are temporary.
+	SessionTokenFile string `yaml:"session_token_file" default:""`
+}
+
+// Placement says which client goes to which backend.
+type Placement struct {
+	// `client-hash` and `maglev` keep a client on the same backend, `metric-wrr`, `least-connections`, `round-robin` and `random` spread without memory, `adaptive` chooses according to the state of the cluster and the kind of the client. Members of a group are placed by their group, whatever is said here.
+	Strategy string `yaml:"strategy" default:"adaptive" oneof:"adaptive|client-hash|maglev|metric-wrr|least-connections|round-robin|random"`
+	// Where a session lives: `cluster` when every broker can take over the session of a client, `node` when it stays on the broker that has it and is lost when the client goes to another one. Then clients with a persistent session always go home, unless home is down, and groups do not count for them. `node` needs a strategy that keeps clients: `adaptive`, `client-hash` or `maglev`.
+	SessionScope string `yaml:"session_scope" default:"cluster" oneof:"cluster|node"`
+	// A backend with this many times the average connections gets no more clients by hash; they spill to their next choice.
+	BoundedLoad float64 `yaml:"bounded_load" default:"1.25" range:"1..10" zero:"no bound"`
+	// How clients without a client id are placed.
+	Anonymous string `yaml:"anonymous" default:"metric-wrr" oneof:"metric-wrr|round-robin|least-connections"`
+	// Who is a member of a shared-subscription group. The members of a group are spread over the backends as evenly as possible, and one that comes back soon finds its seat. The first rule that matches counts.
+	Groups []GroupRule `yaml:"groups" default:"[]" range:"0..64"`
+	// How long a seat is kept for a member of a group that is away; 2 minutes at least while brokers are being updated.
+	SeatLease time.Duration `yaml:"seat_lease" default:"30s" range:"1s..1h" zero:"no lease"`
+}
+
+// GroupRule says which clients are members of a group. Each rule has exactly one of the keys.
+type GroupRule struct {
+	// Regular expression for client ids (RE2; only `^` and `$` tie it to the ends), with `(?P<group>…)` around the name of the group, of at most 128 bytes. `(?P<ord>…)` around the number of a member, from 0 without gaps, makes the spread exact over any number of instances.
+	ClientID string `yaml:"client_id" default:""`
+	// The same for user names.
+	Username string `yaml:"username" default:""`
+	// Name of a user property in the CONNECT packet of MQTT 5 whose value is the name of the group.
+	UserProperty string `yaml:"user_property" default:""`
+}
+
+// BrokerLoad says what the brokers report about their load, and where.
+type BrokerLoad struct {
+	// Kind of broker: fills in `url`, `figures` and `hot.metric`, each unless it is set. All of them read a figure of the CPU: `hivemq` needs the Platform with its Prometheus extension, `prometheus` is the node_exporter on the broker's host. Only `rabbitmq` has a hot metric, its resource alarm.
+	Preset string `yaml:"preset" default:"" oneof:"hivemq|emqx|rabbitmq|vernemq|prometheus" zero:"none"`
+	// Where the metrics of a broker are, in the Prometheus text format, with the placeholders `{host}` `{port}` `{name}` `{label.KEY}`; `{port}` is that of MQTT.
+	URL string `yaml:"url" derived:"the preset's, such as http://{host}:9399/metrics"`
+	// Time between two readings of one broker.
+	Interval time.Duration `yaml:"interval" default:"15s" range:"1s..1h"`
+	// Time for one reading; at most the interval.
+	Timeout time.Duration `yaml:"timeout" derived:"10s, or the interval if that is shorter" range:"10ms..1h"`
+	// Time over which the load that steers placement is a mean; from the interval to 1000 times that.
+	Window time.Duration `yaml:"window" derived:"5m, or the interval if that is longer" range:"1s..24h"`
+	// What the load of a broker is made of: the mean of all figures by their weights, each divided by its scale.
+	Figures []Figure `yaml:"figures" derived:"the preset's" range:"0..32"`
+	// A metric that alone can say that a broker has enough.
+	Hot Hot `yaml:"hot"`
+	// File with a bearer token to send; it is read each time.
+	BearerTokenFile string `yaml:"bearer_token_file" default:""`
+	// User name to send, together with `password_file`.
+	Username string `yaml:"username" default:""`
+	// File with the password; it is read each time.
+	PasswordFile string `yaml:"password_file" default:""`
+}
+
+// Figure is one part of the load of a broker.
+type Figure struct {
+	// The metric: `NAME`, `NAME{label="value"}`, or `rate(NAME)` for a counter, which is per second; up to four of them with `/` between. All series that fit are added up.
+	Metric string `yaml:"metric" required:"metric: com_hivemq_system_os_global_cpu_total_total"`
+	// Value that means fully loaded.
+	Scale float64 `yaml:"scale" default:"1" range:"0.000001..1000000000000000"`
+	// Weight of the figure in the mean.
+	Weight float64 `yaml:"weight" default:"1" range:"0.001..1000000"`
+}
+
+// Hot says when a broker is overloaded by its own account.
+type Hot struct {
+	// The metric, written as in `figures`; of the broker itself, not of its cluster.
+	Metric string `yaml:"metric" derived:"the preset's, if it has one"`
+	// From this value on, three readings in a row, a broker gets new clients only when no other can take them.
+	Enter float64 `yaml:"enter" default:"5" range:"0..1000000000"`
+	// It gets clients again when the value has been at most this for two minutes; below `enter`.
+	Leave float64 `yaml:"leave" default:"3" range:"0..1000000000"`
+}
+
+// Health says how brokers are checked. At most one of the probes is given; the default is MQTT.
+type Health struct {
+	// Time from one check of a broker to the next, give or take a tenth.
+	Interval time.Duration `yaml:"interval" default:"5s" range:"100ms..1h" zero:"no checks"`
+	// Time for one check; at most the interval.
+	Timeout time.Duration `yaml:"timeout" derived:"3s, or the interval if that is shorter" range:"10ms..1h"`
+	// Checks in a row that must pass before a broker that was down counts as healthy.
+	Rise int `yaml:"rise" default:"2" range:"1..100"`
+	// Checks in a row that must fail before a broker counts as down.
+	Fall int `yaml:"fall" default:"3" range:"1..100"`
+	// Connect as a client does: CONNECT, CONNACK, DISCONNECT.
+	MQTT *MQTTProbe `yaml:"mqtt" derived:"this probe, unless another is given"`
+	// Ask an HTTP endpoint; a status from 200 to 299 passes.
+	HTTP *HTTPProbe `yaml:"http"`
+	// Open a TCP connection, which also succeeds when a broker hangs.
+	TCP *TCPProbe `yaml:"tcp"`
+}
+
+// MQTTProbe connects as a client does.
+type MQTTProbe struct {
+	// Client id of the probe, with the placeholders `{instance}` `{name}` `{host}` `{port}` `{label.KEY}` of the backend. Without `{name}` the probes of two brokers of one cluster would end each other.
+	ClientID string `yaml:"client_id" default:"mqttlb-health-{instance}-{name}"`
+	// User name of the probe. Without a user name and a password, a broker that refuses the probe for them counts as healthy; with them, it does not.
+	Username string `yaml:"username" default:""`
+	// File with the password of the probe; it is read each time.
+	PasswordFile string `yaml:"password_file" default:""`
+}
+
+// HTTPProbe asks an HTTP endpoint.
+type HTTPProbe struct {
+	// What to GET, with the placeholders `{instance}` `{name}` `{host}` `{port}` `{label.KEY}`; `{port}` is that of MQTT. The default is the readiness of HiveMQ. Redirects are not followed. Of a path that ends in `/load_rebalance/availability_check`, as with EMQX, status 503 means that the broker wants to lose its clients.
+	URL string `yaml:"url" default:"http://{host}:8889/api/v1/health/readiness"`
+}
+
+// TCPProbe opens a TCP connection.
+type TCPProbe struct{}
+
+// ProxyProtocol says which PROXY header the backends get.
+type ProxyProtocol struct {
+	// Version of the header; 0 sends none. The brokers must expect what is sent.
+	Version int `yaml:"version" default:"0" oneof:"0|2"`
+	// Send the id of the connection, the same as in the access log, as UNIQUE_ID.
+	UniqueID bool `yaml:"unique_id" default:"true"`
+	// Further values for the brokers.
+	Custom []TLV `yaml:"custom" default:"[]" range:"0..16"`
+}
+
+// TLV is one custom value of a PROXY header.
+type TLV struct {
+	// Type of the value; each may be used once. 0xE0, 0xEA and 0xEE are in use by cloud providers.
+	Type byte `yaml:"type" required:"type: 0xE4" range:"0xE0..0xEF"`
+	// The value: text with the placeholders `{instance}` `{listener}` `{client_id}` `{group}` `{strategy}` `{attempt}`.
+	Value string `yaml:"value" required:"value: \"{instance}\""`
+}
+
+// ClusterLimits bounds what a connection to a backend may take.
+type ClusterLimits struct {
+	// Time to establish a connection to a backend.
+	DialTimeout time.Duration `yaml:"dial_timeout" default:"3s" range:"10ms..5m"`
+	// How many backends are tried for one client.
+	Attempts int `yaml:"attempts" default:"3" range:"1..10"`
+	// Time from sending CONNECT to the first byte of the answer.
+	FirstByteTimeout time.Duration `yaml:"first_byte_timeout" default:"15s" range:"100ms..10m"`
+}
