@@ -1,0 +1,135 @@
+// Package metrics is what mqttlb reports about itself, for Prometheus. All names begin with mqttlb_, use
+// base units, and never carry a client id or a topic as a label: the number of series depends on the
+// configuration alone.
+//
+//	m := metrics.New(metrics.Sources{…})
+//	m.Answered("mqtt", "hivemq", 0, 12*time.Millisecond)
+//	http.Handle("/metrics", m.Handler())
+//
+// There are two kinds. Events are counted as they happen, by the methods of Metrics, which may be called
+// from any goroutine and never block. States (connections, bytes, weights) are read from Sources when
+// somebody scrapes, so that the data path pays nothing for them.
+//
+// What brokers report about themselves is read by the package scrape below this one.
+package metrics
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Metrics counts events.
+type Metrics struct {
+	registry *prometheus.Registry
+
+	connects       *prometheus.CounterVec
+	connectSeconds *prometheus.HistogramVec
+	refused        *prometheus.CounterVec
+	connack        *prometheus.CounterVec
+	placements     *prometheus.CounterVec
+	dialFailures   *prometheus.CounterVec
+	reloads        *prometheus.CounterVec
+	reloadOK       prometheus.Gauge
+	reloadTime     prometheus.Gauge
+	discovery      discovery
+}
+
+// New registers everything. The Go runtime's and the process's own metrics are included.
+func New(s Sources) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		connects: counters("connects_total",
+			"Connections by result: accepted or rejected by the broker, refused by mqttlb, or lost before CONNACK.", "listener", "result"),
+		connectSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "mqttlb_connect_seconds",
+			Help:    "Time from accept to the broker's CONNACK.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}, []string{"cluster"}),
+		refused: counters("refused_total", "Connections that mqttlb itself closed, by reason.", "listener", "reason"),
+		connack: counters("connack_total", "CONNACK packets from brokers, by return or reason code.", "cluster", "code"),
+		placements: counters("placements_total",
+			"Decisions of the placement, by strategy and reason.", "cluster", "strategy", "reason"),
+		dialFailures: counters("backend_connect_failures_total",
+			"Attempts to use a backend that did not lead to a connection, by reason.", "cluster", "backend", "reason"),
+		reloads: counters("config_reloads_total", "Reloads of the configuration, by result.", "result"),
+		reloadOK: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "mqttlb_config_last_reload_successful", Help: "1 if the last reload of the configuration worked: it was valid, and every listener could be opened.",
+		}),
+		reloadTime: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "mqttlb_config_last_reload_success_timestamp_seconds", Help: "When a configuration was last taken over.",
+		}),
+		discovery: newDiscovery(),
+	}
+	m.registry.MustRegister(m.discovery.collectors()...)
+	m.registry.MustRegister(m.connects, m.connectSeconds, m.refused, m.connack, m.placements, m.dialFailures, m.reloads, m.reloadOK, m.reloadTime,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &stateCollector{s})
+	return m
+}
+
+func counters(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mqttlb_" + name, Help: help}, labels)
+}
+
+// Handler serves the metrics.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Timeout: 10 * time.Second})
+}
+
+// Answered counts a broker's CONNACK. accepted means return or reason code 0.
+func (m *Metrics) Answered(listener, cluster string, code byte, after time.Duration) {
+	result := "accepted"
+	if code != 0 {
+		result = "rejected"
+	}
+	m.connects.WithLabelValues(listener, result).Inc()
+	m.connack.WithLabelValues(cluster, codes[code]).Inc()
+	m.connectSeconds.WithLabelValues(cluster).Observe(after.Seconds())
+}
+
+// Refused counts a connection that mqttlb closed.
+func (m *Metrics) Refused(listener, reason string) {
+	m.connects.WithLabelValues(listener, "refused").Inc()
+	m.refused.WithLabelValues(listener, reason).Inc()
+}
+
+// Lost counts a connection that ended before the broker's CONNACK without mqttlb's doing.
+func (m *Metrics) Lost(listener string) { m.connects.WithLabelValues(listener, "lost").Inc() }
+
+// Placed counts a decision.
+func (m *Metrics) Placed(cluster, strategy, reason string) {
+	m.placements.WithLabelValues(cluster, strategy, reason).Inc()
+}
+
+// DialFailed counts an attempt that did not lead to a connection.
+func (m *Metrics) DialFailed(cluster, backend, reason string) {
+	m.dialFailures.WithLabelValues(cluster, backend, reason).Inc()
+}
+
+// Reloaded counts the reading of a configuration; the first one counts too.
+func (m *Metrics) Reloaded(ok bool, at time.Time) {
+	if !ok {
+		m.reloads.WithLabelValues("failure").Inc()
+		m.reloadOK.Set(0)
+		return
+	}
+	m.reloads.WithLabelValues("success").Inc()
+	m.reloadOK.Set(1)
+	m.reloadTime.Set(float64(at.UnixNano()) / 1e9)
+}
+
+// codes are the label values of CONNACK codes, as the standards write them: decimal for 3.x, and
+// hexadecimal for the codes of MQTT 5.
+var codes = func() (c [256]string) {
+	for i := range c {
+		c[i] = strconv.Itoa(i)
+		if i >= 0x80 {
+			c[i] = "0x" + strconv.FormatUint(uint64(i), 16)
+		}
+	}
+	return c
+}()
