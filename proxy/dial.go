@@ -1,0 +1,244 @@
+package proxy
+
+import (
+	"errors"
+	"iter"
+	"math"
+	"math/bits"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mqttlb/mqttlb/mqttparse"
+)
+
+// readConnect collects the client's CONNECT. Nothing reaches a backend before it is complete.
+func (l *loop) readConnect(s *session) {
+	for s.client.has(readable) {
+		chunk := l.read(&s.client)
+		opening := chunk
+		if s.backend.out != nil { // an earlier, incomplete part
+			s.backend.out = l.pool.add(s.backend.out, chunk)
+			opening = s.backend.out.bytes()
+		}
+		if len(chunk) > 0 {
+			var err error
+			l.connect, err = mqttparse.ParseConnect(opening)
+			malformed, refused := errors.AsType[*mqttparse.SyntaxError](err)
+			switch {
+			case l.connect.Len > s.listener.ConnectSize:
+				l.refuse(s, EndLimit, RefusedConnectSize)
+				return
+			case err == nil:
+				l.admit(s, opening)
+				return
+			case refused:
+				l.refuse(s, EndProtocol, Refusal(malformed.Kind.String()))
+				return
+			}
+			if s.backend.out == nil {
+				s.backend.out = l.pool.add(nil, chunk)
+			}
+		}
+		if s.client.has(ended | broken) {
+			l.refuse(s, EndClient, RefusedIncomplete)
+			return
+		}
+	}
+}
+
+// admit takes the client in: its CONNECT is complete and parsed into l.connect. opening is CONNECT and
+// whatever the client has sent behind it already.
+func (l *loop) admit(s *session, opening []byte) {
+	s.clientID = string(l.connect.ClientID)
+	s.version = l.connect.Version
+	s.state = stateDialing
+	if l.connect.KeepAlive == 0 {
+		keepClientAlive(int(s.client.fd))
+	}
+	for odd := range oddities(l.connect.Nonconforming) {
+		l.oddities[odd]++
+	}
+	l.follow(s, Up, opening)
+	l.dial(s, opening)
+}
+
+// oddities yields the numbers of the bits that are set.
+func oddities(n mqttparse.Nonconforming) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for ; n != 0; n &= n - 1 {
+			if !yield(bits.TrailingZeros32(uint32(n))) {
+				return
+			}
+		}
+	}
+}
+
+// dial tries a backend for the client whose CONNECT is in l.connect. A CONNECT goes to a second one only while the first has not got a byte of it
+// (protocol.md, 3): a broker that stalls and wakes up later would take the session over.
+func (l *loop) dial(s *session, opening []byte) {
+	target, err := s.listener.Placer.Place(Request{ClientID: s.clientID, Connect: &l.connect, Remote: s.remote, Tried: s.tried})
+	if err != nil {
+		l.refuseUnplaced(s)
+		return
+	}
+	s.target = target
+	s.attempts++
+	l.prepareOpening(s, opening)
+	fd, errno := dialSocket(target.Backend.Address)
+	if errno != 0 && errno != unix.EINPROGRESS {
+		l.redial(s, outcomeOf(errno))
+		return
+	}
+	s.backend.fd, s.backend.is = fd, open|writable
+	switch l.sendOpening(s) {
+	case openingSent:
+		l.register(s, &s.backend, interestRead)
+		l.relay(s)
+	case openingWaits:
+		s.backend.clear(writable)
+		s.backend.set(armed)
+		l.timers.set(s, l.now, target.Backend.DialTimeout)
+		l.register(s, &s.backend, interestReadWrite)
+	case openingFailed:
+		l.redial(s, Refused)
+	}
+}
+
+// redial gives up the place that has failed and goes on to the next candidate, with what the failed
+// one did not get. The Placer ends this when there is none left.
+func (l *loop) redial(s *session, why Outcome) {
+	l.timers.clear(s)
+	if s.backend.has(open) {
+		l.poller.forget(s.backend.fd)
+		closeSocket(s.backend.fd)
+		s.backend.is = 0
+	}
+	s.tried = append(s.tried, s.target.Backend.Name)
+	s.listener.Placer.Release(s.clientID, s.target, why)
+	s.target = Target{}
+	if why == NoDescriptor {
+		l.refuse(s, EndLimit, RefusedDescriptors) // another candidate would need one too
+		return
+	}
+	opening := s.backend.out.bytes()[s.headerSize:]
+	var err error
+	if l.connect, err = mqttparse.ParseConnect(opening); err != nil || s.attempts >= maxAttempts {
+		l.refuse(s, EndDial, RefusedDialFailed)
+		return
+	}
+	l.dial(s, opening)
+}
+
+// maxAttempts bounds the candidates that one client may try, whatever the Placer says.
+const maxAttempts = 16
+
+// prepareOpening puts what the backend gets first into s.backend.out: the PROXY header, CONNECT, and
+// what is pipelined behind it. One buffer, because one write must carry them all: brokers exist that
+// reject a header which arrives in two segments (protocol.md, D8).
+func (l *loop) prepareOpening(s *session, opening []byte) {
+	l.scratch = append(l.header(l.scratch[:0], s), opening...)
+	held := s.backend.out
+	s.backend.out = l.pool.add(nil, l.scratch)
+	l.pool.put(held) // opening may have lived in it
+}
+
+// header appends the PROXY header for the session, if its backend wants one.
+func (l *loop) header(dst []byte, s *session) []byte {
+	s.headerSize = 0
+	h := s.target.Backend.Header
+	if h == nil {
+		return dst
+	}
+	dst, trimmed := h.append(dst, l.headerFacts(s))
+	if trimmed {
+		l.trimmed++
+	}
+	s.headerSize = uint16(len(dst))
+	return dst
+}
+
+type openingResult uint8
+
+const (
+	openingSent   openingResult = iota // the backend has it, or has begun to take it
+	openingWaits                       // the connection is not established yet
+	openingFailed                      // no connection, and no byte has left
+)
+
+// sendOpening tries to send what prepareOpening made. Over loopback the connection is established
+// before connect() returns, which saves a wake-up; elsewhere the socket says EAGAIN until it is.
+func (l *loop) sendOpening(s *session) openingResult {
+	pending := s.backend.out.bytes()
+	n, errno := send(s.backend.fd, pending)
+	switch {
+	case errno == unix.EAGAIN || errno == unix.ENOTCONN:
+		return openingWaits
+	case errno != 0:
+		return openingFailed
+	}
+	s.state = stateRelaying
+	s.connected = uint32(min((l.now-s.accepted)/int64(time.Microsecond), math.MaxUint32))
+	if n == len(pending) {
+		l.pool.put(s.backend.out)
+		s.backend.out = nil
+	} else {
+		s.backend.out.from += n
+		s.backend.clear(writable)
+		l.watchWrites(s, &s.backend)
+	}
+	if wait := s.target.Backend.FirstByteTimeout; wait > 0 {
+		l.timers.set(s, l.now, wait)
+	} else {
+		l.timers.clear(s)
+	}
+	return openingSent
+}
+
+// finishDial handles events while a backend is being dialled.
+func (l *loop) finishDial(s *session) {
+	if s.client.has(erred) {
+		l.finish(s, EndClient) // it has reset the connection: nobody waits for the answer any more
+		return
+	}
+	if !s.backend.has(writable) && !s.backend.has(erred|hungUp) {
+		return
+	}
+	switch l.sendOpening(s) {
+	case openingSent:
+		l.relay(s)
+	case openingFailed:
+		l.redial(s, Refused)
+	case openingWaits:
+		s.backend.clear(writable)
+	}
+}
+
+// refuseUnplaced sends a client away for whom there is no backend, or no further one.
+func (l *loop) refuseUnplaced(s *session) {
+	why := RefusedNoBackend
+	if s.attempts > 0 {
+		why = RefusedDialFailed
+	}
+	if s.listener.RefuseWithConnack {
+		answer := mqttparse.AppendConnack(l.scratch[:0], s.version, mqttparse.ServerUnavailable)
+		_, _ = send(s.client.fd, answer) // as good as it gets: the socket's buffer is empty, it fits
+	}
+	l.refuse(s, EndDial, why)
+}
+
+// outcomeOf names what a failed connect() means.
+func outcomeOf(errno syscall.Errno) Outcome {
+	switch errno {
+	case unix.ECONNREFUSED, unix.ECONNRESET:
+		return Refused
+	case unix.ETIMEDOUT:
+		return TimedOut
+	case unix.EADDRNOTAVAIL, unix.EADDRINUSE:
+		return NoPort
+	case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
+		return NoDescriptor
+	}
+	return Unreachable
+}

@@ -1,0 +1,217 @@
+package proxy
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/mqttlb/mqttlb/balancer"
+	"github.com/mqttlb/mqttlb/mqttparse"
+)
+
+// A Placer says where a client goes. cluster implements it.
+type Placer interface {
+	// Place chooses a backend for one attempt to connect. It is called from the event loops, possibly
+	// from several at once, and must not block. ErrNoBackend, also wrapped, ends the attempts.
+	Place(Request) (Target, error)
+	// Release gives a place back: exactly once for every Place that returned no error. clientID is the one
+	// that was placed.
+	Release(clientID string, t Target, o Outcome)
+}
+
+// ErrNoBackend is what a Placer returns when no backend (or no further one) can take the client.
+var ErrNoBackend = errors.New("no backend can take the client")
+
+// A Request asks a Placer for a backend.
+type Request struct {
+	ClientID string
+	// Connect is the client's whole CONNECT. It is valid during the call only.
+	Connect *mqttparse.Connect
+	Remote  netip.AddrPort
+	// Tried names the backends that have failed this client during this connect, oldest first.
+	Tried []string
+}
+
+// A Target is a place on a backend.
+type Target struct {
+	Backend *Backend
+	Reason  balancer.Reason
+	// Rate is the traffic of the client in bytes per second, both ways together: what the Placer remembers of it, later
+	// what was measured last. Noted tells that the Placer wants to hear of it in any case; see Proxy.Flows.
+	Rate  float32
+	Noted bool
+}
+
+// A Backend is what the data plane needs to know about a broker. It is immutable: the Placer hands
+// out one and the same Backend to all clients of a broker, and a new one when anything about it changes.
+type Backend struct {
+	Cluster string
+	Name    string
+	Address netip.AddrPort
+	// Header is the PROXY header to send first; nil sends none.
+	Header *Header
+	// DialTimeout bounds one attempt to connect.
+	DialTimeout time.Duration
+	// FirstByteTimeout bounds the silence between CONNECT and the broker's first byte; 0 is no bound.
+	FirstByteTimeout time.Duration
+}
+
+// An Outcome says how a place was used. Its String is a metric label.
+type Outcome uint8
+
+// The outcomes. All but Served, ClientLeft and Rejected are failures of the backend or of the way to it. Rejected
+// may be one: that depends on the code of CONNACK, see Answer.
+const (
+	Served       Outcome = iota // the connection was established and has ended
+	ClientLeft                  // the client went away while its backend was dialled
+	Refused                     // ECONNREFUSED or RST
+	TimedOut                    // no answer within DialTimeout
+	Unreachable                 // no route, or another error of the network
+	NoPort                      // this host has no local port left towards the backend
+	NoDescriptor                // this process has no descriptor left
+	Stalled                     // connected, but silent after CONNECT for FirstByteTimeout
+	Rejected                    // the broker has answered CONNECT with another code than 0
+)
+
+// String is the metric label of the outcome.
+func (o Outcome) String() string {
+	switch o {
+	case Served:
+		return "served"
+	case ClientLeft:
+		return "client_left"
+	case Refused:
+		return "refused"
+	case TimedOut:
+		return "timeout"
+	case Unreachable:
+		return "unreachable"
+	case NoPort:
+		return "no_local_port"
+	case NoDescriptor:
+		return "no_descriptor"
+	case Stalled:
+		return "stalled"
+	case Rejected:
+		return "rejected"
+	}
+	return "unknown"
+}
+
+// An Observer hears what happens to connections. Its methods are called from the event loops, from
+// several at once, and must not block.
+type Observer interface {
+	// Answered is called when a broker's CONNACK has passed through.
+	Answered(Answer)
+	// Ended is called once for every session, whether it got as far as a backend or not.
+	Ended(Record)
+	// Shed is called for a connection that was closed at accept, before it became a session.
+	Shed(listener string, why Refusal)
+}
+
+// An Answer is a broker's answer to CONNECT.
+type Answer struct {
+	Listener string
+	Cluster  string
+	Backend  string
+	// ClientID is as the client sent it.
+	ClientID string
+	// Code is the return code (3.x) or reason code (5) of CONNACK.
+	Code byte
+	// Version is the protocol level of the client.
+	Version byte
+	// After is the time from accept to CONNACK.
+	After time.Duration
+	// Took is the part of it that the broker needed: from the first byte that was sent to it to CONNACK.
+	Took time.Duration
+}
+
+// A Record is the story of one connection.
+type Record struct {
+	Listener string
+	Remote   netip.AddrPort
+	// ClientID is as the client sent it: not escaped, not cut.
+	ClientID string
+	// Version is the protocol level from CONNECT, 0 if there was none.
+	Version byte
+	// Target is where the client was sent; its Backend is nil if it was never sent anywhere.
+	Target Target
+	// UniqueID is what the PROXY header carried as such, empty if it did not.
+	UniqueID string
+	// Attempts is how many backends were dialled.
+	Attempts int
+	// Connack is the code of the broker's CONNACK, -1 if there was none.
+	Connack int
+	// Lasted is the time since accept.
+	Lasted time.Duration
+	// Bytes and Packets count what was read, indexed by Direction.
+	Bytes, Packets [2]uint64
+	// End says who ended the connection.
+	End End
+	// Refusal says why mqttlb sent the client away; empty if it did not.
+	Refusal Refusal
+}
+
+// A Direction of travel.
+type Direction uint8
+
+// The directions.
+const (
+	Up   Direction = iota // client to backend
+	Down                  // backend to client
+)
+
+// An End says who or what ended a session.
+type End uint8
+
+// The ends.
+const (
+	EndNone     End = iota // has not ended
+	EndClient              // the client closed or vanished
+	EndBackend             // the backend closed or vanished
+	EndTimeout             // a deadline of mqttlb passed
+	EndLimit               // a limit of mqttlb was reached
+	EndProtocol            // what the client sent cannot be the start of an MQTT connection
+	EndDial                // no backend could be reached
+	EndShutdown            // mqttlb is stopping
+)
+
+// String is the name in the access log.
+func (e End) String() string {
+	switch e {
+	case EndNone:
+		return "none"
+	case EndClient:
+		return "client"
+	case EndBackend:
+		return "backend"
+	case EndTimeout:
+		return "timeout"
+	case EndLimit:
+		return "limit"
+	case EndProtocol:
+		return "protocol"
+	case EndDial:
+		return "dial"
+	case EndShutdown:
+		return "shutdown"
+	}
+	return "unknown"
+}
+
+// A Refusal is why mqttlb sent a client away, as a metric label. Malformed openings use the name of
+// their mqttparse.Kind.
+type Refusal string
+
+// The refusals that do not come from the parser.
+const (
+	RefusedConnectTimeout Refusal = "connect_timeout"     // CONNECT was not complete in time
+	RefusedConnectSize    Refusal = "connect_size"        // CONNECT is larger than connect_size
+	RefusedIncomplete     Refusal = "incomplete"          // the client left before its CONNECT was complete
+	RefusedConnections    Refusal = "connections"         // the listener's limit is reached
+	RefusedDescriptors    Refusal = "descriptors"         // the process has no descriptor left
+	RefusedNoBackend      Refusal = "no_backend"          // the cluster has nobody who could take the client
+	RefusedDialFailed     Refusal = "backend_unreachable" // every candidate failed
+	RefusedFirstByte      Refusal = "first_byte_timeout"  // the broker did not answer CONNECT
+	RefusedShutdown       Refusal = "shutdown"            // mqttlb is stopping
+)

@@ -1,0 +1,242 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Listener is an address on which clients arrive.
+type Listener struct {
+	Name string
+	// Address is host:port; an empty host means all addresses of both families, port 0 any free port.
+	Address string
+	// Placer finds a backend for the clients of this listener.
+	Placer Placer
+	// MaxConnections bounds the open connections; 0 means no bound but the descriptors.
+	MaxConnections int
+	// ConnectTimeout bounds the time from accept to a complete CONNECT, however the bytes dribble in.
+	// 0 means 10 s.
+	ConnectTimeout time.Duration
+	// ConnectSize bounds CONNECT in bytes. 0 means 64 KiB.
+	ConnectSize int
+	// RefuseWithConnack answers a client for whom there is no backend with CONNACK before closing.
+	// Several client libraries never come back after one, so the default is to close only
+	// (protocol.md, D3).
+	RefuseWithConnack bool
+}
+
+// Options configure a Proxy.
+type Options struct {
+	Listeners []Listener
+	// Loops is the number of event loops; 0 means 1. The process needs GOMAXPROCS of Procs(Loops).
+	Loops int
+	// MaxSessions bounds the sessions of the process; 0 derives it from the limit of descriptors.
+	MaxSessions int
+	Observer    Observer
+	Log         *slog.Logger
+}
+
+// A Proxy carries connections between clients and backends. Its methods may be called from any goroutine.
+type Proxy struct {
+	loops    []*loop
+	observer Observer
+	log      *slog.Logger
+	max      int64
+	open     atomic.Int64
+	started  time.Time
+	serving  atomic.Bool
+	running  sync.WaitGroup
+
+	reconfiguring sync.Mutex  // held by Reconfigure
+	mu            sync.Mutex  // guards the rest; never taken by a loop
+	listeners     []*listener // those that are open; changed by Reconfigure alone
+	former        []*listener // others on which connections came in that are still open
+	stopped       bool        // there will be no listeners any more
+
+	measuring sync.Mutex // held by Flows
+	measured  int64      // when it was called last, on clock
+}
+
+// New opens the listeners. The error of one that cannot be opened names it and says why.
+func New(o Options) (*Proxy, error) {
+	p := &Proxy{observer: o.Observer, log: o.Log, max: int64(o.MaxSessions), started: time.Now()}
+	if p.max == 0 {
+		var err error
+		if p.max, err = maxSessions(); err != nil {
+			return nil, err
+		}
+	}
+	for id := range max(o.Loops, 1) {
+		l, err := newLoop(id, p)
+		if err != nil {
+			p.abandon()
+			return nil, fmt.Errorf("cannot start event loop %d: %w", id, explain(err))
+		}
+		p.loops = append(p.loops, l)
+	}
+	if err := p.openFirst(o.Listeners); err != nil {
+		p.abandon()
+		return nil, err
+	}
+	return p, nil
+}
+
+// Start begins to serve.
+func (p *Proxy) Start() {
+	p.serving.Store(true)
+	for _, l := range p.loops {
+		p.running.Go(l.run)
+	}
+}
+
+// StopAccepting closes the listeners; connections that wait in their queues are still served.
+func (p *Proxy) StopAccepting() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopped = true
+	p.everywhere(func(l *loop) { l.stopListening() })
+}
+
+// Drain ends the open sessions evenly over the given time and returns when none is left, or when ctx is
+// done. A session is ended as if its client had closed: the broker gets every byte so far and FIN, then the
+// client gets every byte and FIN.
+func (p *Proxy) Drain(ctx context.Context, over time.Duration) error {
+	const step = 50 * time.Millisecond
+	beats := time.NewTicker(step)
+	defer beats.Stop()
+	begin, total, told := time.Now(), int(p.open.Load()), 0
+	for p.open.Load() > 0 {
+		due := total
+		if passed := time.Since(begin); passed < over {
+			due = min(total, int(float64(total)*float64(passed)/float64(over))+1)
+		}
+		told += p.endSome(due - told)
+		if due == total {
+			p.endSome(math.MaxInt) // and those that have come meanwhile
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-beats.C:
+		}
+	}
+	return nil
+}
+
+// endSome ends up to n sessions, the loops in turn, and returns how many.
+func (p *Proxy) endSome(n int) (ended int) {
+	for i, l := range p.loops {
+		left := len(p.loops) - i
+		share := (n - ended + left - 1) / left
+		p.on(l, func(l *loop) { ended += l.endSome(share) })
+	}
+	return ended
+}
+
+// Close ends everything at once and waits for the loops. It also takes back a New without a Start.
+func (p *Proxy) Close() {
+	p.mu.Lock()
+	p.stopped = true // a Reconfigure that is under way has to end
+	p.mu.Unlock()
+	if !p.serving.Load() {
+		p.abandon()
+		return
+	}
+	for _, l := range p.loops {
+		l.do(func(l *loop) { l.stopped = true })
+	}
+	p.running.Wait()
+}
+
+// abandon gives back what New has opened.
+func (p *Proxy) abandon() {
+	for _, l := range p.loops {
+		l.close()
+	}
+}
+
+// everywhere has every loop call f, one after the other.
+func (p *Proxy) everywhere(f func(*loop)) {
+	for _, l := range p.loops {
+		p.on(l, f)
+	}
+}
+
+// on has one loop call f and waits until it has. A loop that has ended does not.
+func (p *Proxy) on(l *loop, f func(*loop)) {
+	done := make(chan struct{})
+	if l.do(func(l *loop) { defer close(done); f(l) }) {
+		<-done
+	}
+}
+
+// endSome ends up to n sessions in an orderly way and returns how many.
+func (l *loop) endSome(n int) (ended int) {
+	for i := uint32(0); i < uint32(len(l.sessions.chunks)*slabSize) && ended < n; i++ {
+		switch s := l.sessions.at(i); s.state {
+		case stateReading, stateDialing:
+			l.refuse(s, EndShutdown, RefusedShutdown)
+			ended++
+		case stateRelaying:
+			s.client.set(muted)
+			l.beginClosing(s, EndShutdown)
+			l.relay(s)
+			ended++
+		case stateClosing, stateFree:
+		}
+	}
+	return ended
+}
+
+// clock is the time since the start in nanoseconds; it never goes back.
+func (p *Proxy) clock() int64 { return int64(time.Since(p.started)) }
+
+// reserveSession counts a new connection, or says why there must not be one.
+func (p *Proxy) reserveSession(ln *listener) Refusal {
+	if p.open.Add(1) > p.max {
+		p.open.Add(-1)
+		return RefusedDescriptors
+	}
+	if !ln.enter() {
+		p.open.Add(-1)
+		return RefusedConnections
+	}
+	return ""
+}
+
+// lightest returns the loop with the fewest sessions if it has distinctly fewer than own, else own.
+func (p *Proxy) lightest(own *loop) *loop {
+	best, least := own, own.load.Load()
+	least -= least / 8
+	for _, l := range p.loops {
+		if n := l.load.Load(); n < least {
+			best, least = l, n
+		}
+	}
+	return best
+}
+
+// descriptorsKept is how many descriptors stay free for everything that is not a session: listeners,
+// the admin API, discovery, health checks, logs. With less than that and some sessions mqttlb does not start.
+const descriptorsKept = 100
+
+// maxSessions derives the bound from the limit of open files: a session needs two.
+func maxSessions() (int64, error) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 0, fmt.Errorf("cannot read the limit of open files: %w", err)
+	}
+	sessions := (int64(min(limit.Cur, 1<<31)) - descriptorsKept) / 2
+	if sessions < 1 {
+		return 0, fmt.Errorf("the limit of open files is %d, and mqttlb needs %d and two for each client; raise it (LimitNOFILE, ulimit -n)",
+			limit.Cur, descriptorsKept)
+	}
+	return sessions, nil
+}

@@ -1,0 +1,223 @@
+package proxy
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// readSize is the most that one read takes. Larger reads cost less CPU per byte; this is also the
+	// most that a leg ever holds back for a peer that reads slowly.
+	readSize = 128 << 10
+	// turn is how much one session may move in one direction before the others get their turn.
+	turn = 512 << 10
+	// closeGrace bounds the life of a session of which one side has ended (protocol.md, I5).
+	closeGrace = 5 * time.Second
+)
+
+// relay moves what can be moved in both directions, then looks whether the session has come to an end.
+func (l *loop) relay(s *session) {
+	l.pump(s, Up)
+	l.pump(s, Down)
+	if s.client.has(deaf) && s.client.has(readable) {
+		l.pump(s, Up) // the client broke while it was written to; its last words are still unread
+	}
+	l.settle(s)
+}
+
+// pump carries bytes of one direction until the source has no more, the destination takes no more, or
+// the session's turn is over.
+func (l *loop) pump(s *session, d Direction) {
+	src, dst := s.from(d), s.to(d)
+	for moved := 0; ; {
+		if dst.out != nil && !l.flush(dst) {
+			return // backpressure: what dst does not take is not read from src
+		}
+		if src.has(ended | muted) {
+			finishWriting(dst)
+		}
+		if !src.has(readable) || src.has(ended|broken) {
+			return
+		}
+		if moved >= turn {
+			l.postpone(s)
+			return
+		}
+		chunk := l.read(src)
+		if len(chunk) == 0 {
+			continue // drained, ended or broken: the flags know
+		}
+		moved += len(chunk)
+		l.follow(s, d, chunk)
+		if !dst.has(deaf | finished) { // else nobody takes it any more; reading on shows how src ends
+			l.write(s, dst, chunk)
+		}
+	}
+}
+
+// settle draws the conclusion from how the legs have ended.
+//
+// An orderly FIN is passed on after the bytes before it, and the other side has closeGrace to end as
+// well. An RST is passed on as RST, so that the broker sees what the client did and decides about the
+// will by it; it is never turned into an orderly end, nor the other way round.
+func (l *loop) settle(s *session) {
+	switch {
+	case s.client.has(broken):
+		l.reset(s, &s.backend, EndClient)
+	case s.backend.has(broken):
+		l.reset(s, &s.client, EndBackend)
+	case s.client.over() && s.backend.over():
+		l.finish(s, EndNone)
+	case s.state == stateRelaying && s.client.has(ended):
+		l.beginClosing(s, EndClient)
+	case s.state == stateRelaying && s.backend.has(ended):
+		l.beginClosing(s, EndBackend)
+	}
+}
+
+// beginClosing notes who ended the session and starts the clock for the other side.
+func (l *loop) beginClosing(s *session, who End) {
+	s.state, s.end = stateClosing, who
+	l.timers.set(s, l.now, closeGrace)
+}
+
+// reset ends the session after one leg broke: the other gets what is left for it, as far as it takes
+// it at once, and RST.
+func (l *loop) reset(s *session, other *leg, who End) {
+	if other.out != nil {
+		l.flush(other)
+	}
+	if other.has(open) && !other.has(ended) {
+		l.poller.forget(other.fd)
+		closeWithReset(other.fd)
+		other.clear(open)
+	}
+	l.finish(s, who)
+}
+
+// read takes what the leg's socket has, at most readSize bytes, into the loop's buffer. An empty
+// result means that there is nothing now, or never again; the flags tell which.
+func (l *loop) read(g *leg) []byte {
+	n, errno := recv(g.fd, l.buffer)
+	switch {
+	case n > 0:
+		if n < len(l.buffer) && !g.has(erred|deaf) {
+			// A short read has emptied the socket: with edge-triggered events the next bytes will
+			// announce themselves, and an announced FIN is all that is left.
+			g.clear(readable)
+			if g.has(hungUp) {
+				g.set(ended)
+			}
+		}
+		g.bytes += uint64(n)
+		return l.buffer[:n]
+	case errno == unix.EAGAIN:
+		g.clear(readable)
+	case errno == 0 && !g.has(deaf):
+		g.clear(readable)
+		g.set(ended)
+	default:
+		// An error, or the end of a connection whose error a failed write has already consumed.
+		g.clear(readable)
+		if !g.has(ended) {
+			g.set(broken)
+		}
+	}
+	return nil
+}
+
+// write gives chunk to the leg's socket and keeps what it refuses.
+func (l *loop) write(s *session, g *leg, chunk []byte) {
+	n, errno := send(g.fd, chunk)
+	if n == len(chunk) {
+		return
+	}
+	if errno != 0 && errno != unix.EAGAIN {
+		l.deafen(g)
+		return
+	}
+	g.out = l.pool.add(g.out, chunk[n:])
+	g.clear(writable)
+	l.watchWrites(s, g)
+}
+
+// flush writes what is pending for the leg. It reports whether nothing is pending any more.
+func (l *loop) flush(g *leg) bool {
+	if !g.has(writable) {
+		return false
+	}
+	pending := g.out.bytes()
+	n, errno := send(g.fd, pending)
+	switch {
+	case n == len(pending):
+		l.pool.put(g.out)
+		g.out = nil
+	case errno == 0 || errno == unix.EAGAIN:
+		g.out.from += n
+		g.clear(writable)
+	default:
+		l.deafen(g)
+	}
+	return g.out == nil
+}
+
+// deafen notes that the leg takes nothing more. What it sent before it died is still worth reading,
+// so the error does not end it here: reading on will.
+func (l *loop) deafen(g *leg) {
+	g.set(deaf | readable)
+	l.pool.put(g.out)
+	g.out = nil
+}
+
+// watchWrites asks the poller for writability, once in the life of a leg. Registering anew makes the
+// kernel look again, so room that came free in between is not missed.
+func (l *loop) watchWrites(s *session, g *leg) {
+	if g.has(armed) {
+		return
+	}
+	g.set(armed)
+	_ = l.poller.change(g.fd, interestReadWrite, token(s.kindOf(g), s.generation, s.index))
+}
+
+// finishWriting sends FIN to the leg after the last byte for it. If the leg has ended as well, the session
+// is over and closing the socket does the same.
+func finishWriting(g *leg) {
+	if !g.has(finished | deaf | ended) {
+		shutdownWrite(g.fd)
+	}
+	g.set(finished)
+}
+
+// follow lets the trackers and counters see a chunk that has been read.
+func (l *loop) follow(s *session, d Direction, chunk []byte) {
+	src := s.from(d)
+	src.packets += uint64(src.in.Feed(chunk, &l.packets[d]))
+	l.bytes[d] += uint64(len(chunk))
+	if d == Down && !s.answered {
+		l.noteAnswer(s)
+	}
+}
+
+// noteAnswer handles the broker's first bytes: it lives, and once CONNACK is complete the connection
+// is established.
+func (l *loop) noteAnswer(s *session) {
+	if s.state == stateRelaying {
+		l.timers.clear(s) // of the first byte
+	}
+	code, ok := s.backend.in.Connack()
+	if !ok {
+		return
+	}
+	s.answered = true
+	l.observer.Answered(Answer{
+		Listener: s.listener.Name,
+		Cluster:  s.target.Backend.Cluster,
+		Backend:  s.target.Backend.Name,
+		ClientID: s.clientID,
+		Code:     code,
+		Version:  s.version,
+		After:    time.Duration(l.now - s.accepted),
+		Took:     time.Duration(l.now-s.accepted) - time.Duration(s.connected)*time.Microsecond,
+	})
+}

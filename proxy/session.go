@@ -1,0 +1,113 @@
+package proxy
+
+import (
+	"net/netip"
+
+	"github.com/mqttlb/mqttlb/mqttparse"
+)
+
+// A session is one client connection and, once it has a place, its connection to a backend. It is
+// owned by one loop; nothing outside that loop ever touches it.
+//
+//	            CONNECT complete          connected, CONNECT sent
+//	reading ───────────────────▶ dialing ───────────────────────▶ relaying
+//	   │                          │  ▲ │                              │ one side has ended
+//	   │ malformed, too slow      │  └─┘ next candidate               ▼
+//	   ▼                          ▼                                closing
+//	  free ◀──────────────────────┴─────────────────────────────────── ┘ both sides have ended, or 5 s
+//
+// What each state listens to:
+//
+//	reading    bytes from the client; the deadline of CONNECT
+//	dialing    the backend's connect; the client's reset; the deadline of the attempt
+//	relaying   everything, both ways; until the broker's first byte a deadline for that
+//	closing    what is left, both ways, and FIN from the side that has not ended; the deadline closeGrace
+type session struct {
+	index      uint32 // of the slot
+	generation uint32 // of the slot's use
+	state      state
+	end        End
+	attempts   uint8  // backends dialled
+	version    byte   // protocol level of the client
+	answered   bool   // the broker's CONNACK has passed
+	queued     bool   // waits in loop.postponed for its next turn
+	headerSize uint16 // bytes of PROXY header in front of what waits in backend.out
+	sequence   uint32 // of the PROXY header, for its unique id
+	connected  uint32 // when the backend got CONNECT, in microseconds after accepted
+
+	client, backend leg
+
+	listener *listener
+	remote   netip.AddrPort
+	clientID string
+	target   Target // Backend is nil without a place
+	tried    []string
+	accepted int64  // when, on the loop's clock in nanoseconds
+	measured uint64 // bytes, both ways, when its traffic was last measured
+	timer    timer
+	refusal  Refusal
+}
+
+type state uint8
+
+const (
+	stateFree state = iota
+	stateReading
+	stateDialing
+	stateRelaying
+	stateClosing
+)
+
+// A leg is one of the two connections of a session. What a leg sends is read into the loop's buffer
+// and written to the other leg at once; only what the other leg refuses is kept, in its out.
+type leg struct {
+	fd      int32
+	is      legFlags
+	out     *buffer           // bytes this leg has not taken yet; nil while there are none
+	in      mqttparse.Tracker // follows the packets that this leg sends
+	bytes   uint64            // read from this leg
+	packets uint64
+}
+
+type legFlags uint16
+
+const (
+	open     legFlags = 1 << iota // fd is valid
+	readable                      // the kernel may have bytes for us
+	writable                      // the socket took all we gave it last
+	armed                         // the poller reports writability too
+	hungUp                        // the kernel has seen the peer's FIN; there may be bytes before it
+	erred                         // the kernel has an error to report; there may be bytes before it
+	ended                         // the peer's FIN has been read: nothing more will come
+	broken                        // the connection is dead: nothing more will come or go
+	deaf                          // the peer takes nothing more
+	finished                      // we have sent our FIN
+	muted                         // what it still sends is read and thrown away: mqttlb ends the session
+)
+
+func (g *leg) has(f legFlags) bool { return g.is&f != 0 }
+func (g *leg) set(f legFlags)      { g.is |= f }
+func (g *leg) clear(f legFlags)    { g.is &^= f }
+
+// over tells that nothing will flow on this leg any more, in either direction.
+func (g *leg) over() bool {
+	return g.has(broken) || g.has(ended) && (g.has(finished) || g.has(deaf))
+}
+
+// from returns the leg that bytes of this direction come from, to the one that they go to.
+func (s *session) from(d Direction) *leg {
+	if d == Up {
+		return &s.client
+	}
+	return &s.backend
+}
+
+func (s *session) to(d Direction) *leg { return s.from(1 - d) }
+
+// kindOf tells which of the two legs g is, for the poller.
+func (s *session) kindOf(g *leg) kind {
+	if g == &s.client {
+		return kindClient
+	}
+	return kindBackend
+}
