@@ -1,0 +1,101 @@
+package cluster
+
+import (
+	"github.com/mqttlb/mqttlb/balancer"
+	"github.com/mqttlb/mqttlb/health"
+	"github.com/mqttlb/mqttlb/proxy"
+)
+
+// Place implements proxy.Placer.
+func (c *Cluster) Place(r proxy.Request) (proxy.Target, error) {
+	terms := c.terms.Load()
+	if len(r.Tried) >= terms.attempts {
+		return proxy.Target{}, proxy.ErrNoBackend
+	}
+	who := terms.identify(r.ClientID, r.Connect)
+	t := c.place(&r, who)
+	c.options.Observer.Placed(c.options.Name, t.Reason)
+	if t.Backend == nil {
+		return proxy.Target{}, proxy.ErrNoBackend
+	}
+	return t, nil
+}
+
+// place decides and counts; the target has no backend if nobody can take the client.
+func (c *Cluster) place(r *proxy.Request, who identity) proxy.Target {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	learned := ""
+	if who.learned {
+		learned = c.learned.Group(r.ClientID)
+	}
+	client := c.member(r.ClientID, r.Connect.Persistent(), who, learned)
+	i, why := c.brain.Place(client, r.Tried, c.now())
+	if i < 0 {
+		return proxy.Target{Reason: why}
+	}
+	b := c.current[i]
+	b.placed++
+	if client.ID != "" {
+		c.named++
+		if why.Cause.Sticky() {
+			c.sticky++
+		}
+	}
+	rate := c.brain.Rate(client.ID)
+	return proxy.Target{Backend: b.target, Reason: why, Rate: float32(rate), Noted: rate > 0}
+}
+
+// Release implements proxy.Placer. The group of the client is the one that decided: where its group had no room
+// for it, the client has no seat to give back.
+func (c *Cluster) Release(clientID string, t proxy.Target, o proxy.Outcome) {
+	client := balancer.Client{ID: clientID, Group: t.Reason.Group, Ordinal: -1}
+	name := t.Backend.Name
+	now, doubtful := c.release(client, name, o)
+	if e, telling := eventOf(o); telling && !doubtful {
+		class := uint64(0)
+		if e == health.Silent {
+			class = classOf(clientID)
+		}
+		c.terms.Load().outliers.Observe(name, e, class, now)
+	}
+	if failed(o) {
+		c.options.Observer.DialFailed(c.options.Name, name, o)
+	}
+}
+
+func (c *Cluster) release(client balancer.Client, name string, o proxy.Outcome) (now int64, doubtful bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now = c.now()
+	c.brain.Release(client, name, leaveOf(o), now)
+	if failed(o) {
+		b := c.backends[name]
+		b.failures[o]++
+		b.lastWrong = o
+	}
+	c.align()
+	c.forget(name)
+	return now, c.doubtful(now)
+}
+
+// failed tells whether a place could not be used for a reason that does not lie with the client. Rejected is not
+// among them: Answered knows the code.
+func failed(o proxy.Outcome) bool {
+	switch o {
+	case proxy.Refused, proxy.TimedOut, proxy.Unreachable, proxy.NoPort, proxy.NoDescriptor, proxy.Stalled:
+		return true
+	case proxy.Served, proxy.ClientLeft, proxy.Rejected:
+	}
+	return false
+}
+
+// leaveOf says what becomes of the seat of a member of a group. A backend that has failed never took the client, and
+// one that has rejected it, for whatever reason, did not either: the seat is free at once. Otherwise whoever has no
+// right to connect could keep seats from those who have.
+func leaveOf(o proxy.Outcome) balancer.Leave {
+	if failed(o) || o == proxy.Rejected {
+		return balancer.Moved
+	}
+	return balancer.Left
+}

@@ -1,0 +1,144 @@
+package cluster
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/mqttlb/mqttlb/balancer"
+)
+
+// A Status shows a cluster at one moment.
+type Status struct {
+	Name     string `json:"name"`
+	Strategy string `json:"strategy"`
+	// State is the state of the cluster: balanced, scaling, rolling, overloaded or degraded; StateSince is when it
+	// began.
+	State      string    `json:"state"`
+	StateSince time.Time `json:"state_since,omitzero"`
+	// Generation grows with every change of the membership, of a phase or of a ramp.
+	Generation  uint64          `json:"generation"`
+	Backends    []BackendStatus `json:"backends"`
+	Connections int             `json:"connections"`
+	// Groups counts the shared-subscription groups, GroupMembers their members that have a client id and are
+	// connected or have a seat that is kept for them.
+	Groups       int `json:"groups"`
+	GroupMembers int `json:"group_members"`
+	// Sticky is the share of clients with an id that went where they belong, 0…1: home by their hash, or back to
+	// their seat in their group. It is 1 while nobody has come.
+	Sticky float64 `json:"sticky_ratio"`
+	// Discovered is when discovery last confirmed the membership.
+	Discovered time.Time `json:"discovered,omitzero"`
+}
+
+// phaseLeft is shown for a backend that discovery does not name any more but that carries connections.
+const phaseLeft = "left"
+
+// Status describes the cluster, backends sorted by name.
+func (c *Cluster) Status() Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, now := c.brain.Snapshot(), c.now()
+	status := Status{
+		Name: c.options.Name, Strategy: c.options.Strategy, State: c.brain.State().Cluster.String(), StateSince: c.since,
+		Generation: s.Generation, Sticky: c.stickiness(), Discovered: c.applied,
+	}
+	status.Groups, status.GroupMembers = c.brain.Groups().Len()
+	for _, name := range slices.Sorted(maps.Keys(c.backends)) {
+		b := c.show(c.backends[name], s, now)
+		status.Backends = append(status.Backends, b)
+		status.Connections += b.Connections
+	}
+	return status
+}
+
+func (c *Cluster) stickiness() float64 {
+	if c.named == 0 {
+		return 1
+	}
+	return float64(c.sticky) / float64(c.named)
+}
+
+// Ready tells that the cluster knows at least one backend.
+func (c *Cluster) Ready() bool { return len(c.snapshot.Load().Backends) > 0 }
+
+// An Explanation says where a client would go now, and why.
+type Explanation struct {
+	Cluster  string `json:"cluster"`
+	ClientID string `json:"client_id"`
+	Strategy string `json:"strategy"`
+	// State is the state of the cluster, see Status.
+	State string `json:"state"`
+	// Group is the client's shared-subscription group, as far as its id tells: what rules find in user names and user
+	// properties is known only when the client connects.
+	Group string `json:"group,omitempty"`
+	// Kind is what the client is to the placement: grouped, fat (causes a notable part of the load), persistent or
+	// fleeting (with and without a session that outlives the connection), or anonymous (without an id).
+	Kind string `json:"kind"`
+	// Backend is empty when nobody can take the client.
+	Backend string `json:"backend"`
+	Address string `json:"address,omitempty"`
+	Reason  string `json:"reason"`
+	// Otherwise is where the client would go if that backend left, and then the next, to the end.
+	Otherwise []Choice `json:"otherwise"`
+}
+
+// A Choice is a backend with the reason for it.
+type Choice struct {
+	Backend string `json:"backend"`
+	Reason  string `json:"reason"`
+}
+
+// maxExplained bounds the second, third, … choices that Explain lists.
+const maxExplained = 8
+
+// Explain decides for a client without placing it. persistent tells whether the client keeps its session when it is
+// away, which CONNECT would tell.
+func (c *Cluster) Explain(clientID string, persistent bool) Explanation {
+	who := c.terms.Load().identify(clientID, nil)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	learned := ""
+	if who.learned {
+		learned = c.learned.Peek(clientID)
+	}
+	client := c.member(clientID, persistent, who, learned)
+	s, now := c.brain.Snapshot(), c.now()
+	e := Explanation{
+		Cluster: c.options.Name, ClientID: clientID, Strategy: c.options.Strategy, State: c.brain.State().Cluster.String(),
+		Group: client.Group, Kind: c.kind(client).String(),
+	}
+	var tried []string
+	for range maxExplained {
+		i, why := c.brain.Preview(client, tried, now)
+		switch {
+		case i < 0 && e.Backend == "":
+			e.Reason = why.String()
+			return e
+		case i < 0:
+			return e
+		case e.Backend == "":
+			e.Backend, e.Address, e.Reason = s.Backends[i].Name, s.Backends[i].Address, why.String()
+		default:
+			e.Otherwise = append(e.Otherwise, Choice{Backend: s.Backends[i].Name, Reason: why.String()})
+		}
+		tried = append(tried, s.Backends[i].Name)
+	}
+	return e
+}
+
+// kind is the kind of a client.
+func (c *Cluster) kind(client balancer.Client) balancer.Kind {
+	rate := c.brain.Rate(client.ID)
+	switch {
+	case client.Group != "" && (!client.Persistent || !c.options.Placement.NodeScope):
+		return balancer.Grouped
+	case client.ID == "":
+		return balancer.Anonymous
+	case rate > 0 && rate >= c.brain.HeavyFloor():
+		return balancer.Fat
+	case client.Persistent:
+		return balancer.Persistent
+	}
+	return balancer.Fleeting
+}
