@@ -1,0 +1,211 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mqttlb/mqttlb/admin"
+	"github.com/mqttlb/mqttlb/config"
+)
+
+// defaultAddress is where mqttlb answers unless it is configured otherwise.
+const defaultAddress = "http://127.0.0.1:9180"
+
+// How long a command waits for an answer.
+const (
+	readPatience  = 10 * time.Second
+	writePatience = 5 * time.Minute
+)
+
+// maxAnswer bounds an answer: --admin may point to something that is not mqttlb.
+const maxAnswer = 256 << 20
+
+// adminFlags are the flags of every command that talks to a running mqttlb.
+type adminFlags struct{ admin, config string }
+
+func (f *adminFlags) register(c *cobra.Command) {
+	c.Flags().StringVar(&f.admin, "admin", "", "where mqttlb answers: unix:/PATH, /PATH or http://HOST:PORT\n"+
+		"(default: the configuration's, else "+adminSocket+" if it exists, else "+defaultAddress+")")
+	c.Flags().StringVarP(&f.config, "config", "c", "", "configuration file to find the socket or address in")
+}
+
+// client returns a client for the mqttlb that the flags mean.
+func (f *adminFlags) client(e *environment) (*adminClient, error) {
+	var cfg *config.Admin
+	if f.config != "" && f.admin == "" {
+		c, err := loadConfig(f.config, e)
+		if err != nil {
+			return nil, err
+		}
+		cfg = &c.Admin
+	}
+	where, err := adminTarget(f.admin, cfg, adminSocket)
+	if err != nil {
+		return nil, err
+	}
+	c, err := newAdminClient(where)
+	if err == nil && cfg != nil && cfg.Socket == "" {
+		c.tokenFile = cfg.TokenFile
+	}
+	return c, err
+}
+
+// adminTarget chooses where to find mqttlb: the flag, else the configuration, else the usual socket if
+// it exists, else the usual address.
+func adminTarget(flag string, cfg *config.Admin, socket string) (string, error) {
+	switch {
+	case flag != "":
+		return flag, nil
+	case cfg != nil && cfg.Socket != "":
+		return cfg.Socket, nil
+	case cfg != nil && cfg.Address == "":
+		return "", usagef("this configuration has neither admin.socket nor admin.address; nobody can ask that mqttlb")
+	case cfg != nil:
+		return "http://" + reachable(cfg.Address), nil
+	}
+	if _, err := os.Stat(socket); err == nil || errors.Is(err, fs.ErrPermission) {
+		return socket, nil
+	}
+	return defaultAddress, nil
+}
+
+// reachable turns an address to listen on into one to connect to.
+func reachable(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	switch host {
+	case "", "0.0.0.0":
+		host = "127.0.0.1"
+	case "::":
+		host = "::1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// An adminClient asks one mqttlb. It is for one command: connections are not kept.
+type adminClient struct {
+	http  *http.Client
+	base  string // scheme and host
+	where string // for people
+	// token allows writes over TCP; empty sends none. tokenFile is where the configuration keeps it.
+	token, tokenFile string
+}
+
+func newAdminClient(where string) (*adminClient, error) {
+	c := &adminClient{where: where}
+	// The zero Transport heeds no HTTP_PROXY: mqttlb is asked directly.
+	transport := &http.Transport{DisableKeepAlives: true}
+	path, isSocket := strings.CutPrefix(where, "unix:")
+	if isSocket || strings.HasPrefix(where, "/") {
+		c.base = "http://mqttlb"
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		}
+	} else {
+		u, err := url.Parse(where)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+			return nil, usagef("invalid --admin %q; use unix:/PATH, /PATH or http://HOST:PORT", where)
+		}
+		c.base = u.Scheme + "://" + u.Host
+	}
+	c.http = &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return c, nil
+}
+
+// get reads an answer of the API.
+func (c *adminClient) get(ctx context.Context, path string, query url.Values, into any) error {
+	if len(query) > 0 {
+		path += "?" + query.Encode()
+	}
+	return c.call(ctx, http.MethodGet, path, readPatience, into)
+}
+
+// post changes something.
+func (c *adminClient) post(ctx context.Context, path string, into any) error {
+	return c.call(ctx, http.MethodPost, path, writePatience, into)
+}
+
+func (c *adminClient) call(ctx context.Context, method, path string, patience time.Duration, into any) error {
+	status, body, err := c.ask(ctx, method, path, patience)
+	if err != nil {
+		return err
+	}
+	if status == http.StatusOK {
+		if err := json.Unmarshal(body, into); err != nil {
+			return fmt.Errorf("%s has sent something that is not JSON; is it mqttlb?", c.where)
+		}
+		return nil
+	}
+	var failure admin.Failure
+	if err := json.Unmarshal(body, &failure); err != nil || failure.Error == "" {
+		return fmt.Errorf("%s has answered %d %s; is it mqttlb?", c.where, status, http.StatusText(status))
+	}
+	return errors.New(harmlessLines(failure.Error))
+}
+
+// ask sends a request and returns the answer, whatever it is.
+func (c *adminClient) ask(ctx context.Context, method, path string, patience time.Duration) (status int, body []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, method, c.base+path, http.NoBody)
+	if err != nil {
+		return 0, nil, err
+	}
+	if c.token != "" {
+		request.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return 0, nil, c.unreachable(err, patience)
+	}
+	defer response.Body.Close()
+	body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return 0, nil, c.unreachable(err, patience)
+	}
+	return response.StatusCode, bytes.TrimSpace(body), nil
+}
+
+// unreachable says what to do when there is no answer.
+func (c *adminClient) unreachable(err error, patience time.Duration) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("no answer within %s", patience)
+	} else if number, ok := errors.AsType[syscall.Errno](err); ok {
+		err = number // the message names the address already
+	} else if wrapped, ok := errors.AsType[*url.Error](err); ok {
+		err = wrapped.Err
+	}
+	hint := "is it running? use --admin"
+	if errors.Is(err, fs.ErrPermission) {
+		hint = "use an account of the socket's group, or --admin " + defaultAddress
+	}
+	return fmt.Errorf("cannot reach mqttlb at %s: %w; %s", c.where, err, hint)
+}
+
+// harmlessLines is harmless for a text of several lines.
+func harmlessLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, l := range lines {
+		lines[i] = harmless(strings.TrimRight(l, "\r"))
+	}
+	return strings.Join(lines, "\n")
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mqttlb/mqttlb/admin"
+	"github.com/mqttlb/mqttlb/balancer"
+)
+
+func explainCommand(e *environment) *cobra.Command {
+	var flags adminFlags
+	var inCluster string
+	var persistent, asJSON bool
+	c := &cobra.Command{
+		Use:   "explain CLIENT-ID",
+		Short: "Say where a client goes, why, and what would happen if that backend left",
+		Long: `Say where a client would go if it connected now, why, and where it would go if that backend left.
+The client need not be connected, and nothing is changed by asking. The empty id '' stands for a client
+that lets the broker choose its id. The group of the client is shown as far as its id tells.`,
+		Example: `  mqttlb explain sensor-17
+  mqttlb explain --cluster hivemq -- -strange-id`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a, err := flags.client(e)
+			if err != nil {
+				return err
+			}
+			query := url.Values{"client_id": {args[0]}}
+			if inCluster != "" {
+				query.Set("cluster", inCluster)
+			}
+			if persistent {
+				query.Set("persistent", "true")
+			}
+			var x admin.Explanation
+			if err := a.get(cmd.Context(), "/api/v1/explain", query, &x); err != nil {
+				return err
+			}
+			if asJSON {
+				return writeJSON(e.out, x)
+			}
+			return showExplanation(e, &x)
+		},
+	}
+	flags.register(c)
+	c.Flags().StringVar(&inCluster, "cluster", "", "the cluster, when there are several")
+	c.Flags().BoolVar(&persistent, "persistent", false, "the client keeps its session while it is away")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func showExplanation(e *environment, x *admin.Explanation) error {
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(e.out, "%-9s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	line("client", "%s", quoteID(x.ID()))
+	line("cluster", "%s, strategy %s, state %s", harmless(x.Cluster), harmless(x.Strategy), harmless(x.State))
+	line("kind", "%s", kindOf(x))
+	if x.Backend == "" {
+		line("goes to", "nobody")
+		line("because", "%s", harmless(x.Reason))
+		return nil
+	}
+	line("goes to", "%s at %s", harmless(x.Backend), harmless(x.Address))
+	line("because", "%s", harmless(x.Reason))
+	if len(x.Otherwise) == 0 {
+		line("otherwise", "nobody, if %s left", harmless(x.Backend))
+		return nil
+	}
+	next := make([]string, len(x.Otherwise))
+	for i, o := range x.Otherwise {
+		next[i] = harmless(o.Backend)
+	}
+	next[0] += " if " + harmless(x.Backend) + " left"
+	line("otherwise", "%s", strings.Join(next, ", then "))
+	return nil
+}
+
+// kindOf says what the client is to the placement.
+func kindOf(x *admin.Explanation) string {
+	group := harmless(x.ExactGroup())
+	switch {
+	case group == "":
+		return harmless(x.Kind)
+	case x.Kind == balancer.Grouped.String():
+		return "member of group " + group
+	}
+	return harmless(x.Kind) + "; with session_scope node that counts more than its group " + group
+}

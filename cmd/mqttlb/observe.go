@@ -1,0 +1,97 @@
+package main
+
+import (
+	"github.com/mqttlb/mqttlb/balancer"
+	"github.com/mqttlb/mqttlb/cluster"
+	"github.com/mqttlb/mqttlb/metrics"
+	"github.com/mqttlb/mqttlb/mqttparse"
+	"github.com/mqttlb/mqttlb/proxy"
+)
+
+// observer hears what happens on the data path and in the clusters, and passes it on to the metrics and
+// the access log. None of its methods blocks.
+type observer struct {
+	metrics *metrics.Metrics
+	access  *proxy.AccessLog // nil when the access log is off
+	// clusters learn from the brokers' answers.
+	clusters *roster
+}
+
+// Answered implements proxy.Observer.
+func (o *observer) Answered(a proxy.Answer) {
+	o.metrics.Answered(a.Listener, a.Cluster, a.Code, a.After)
+	if c := o.clusters.find(a.Cluster); c != nil {
+		c.Answered(&a)
+	}
+}
+
+// Ended implements proxy.Observer.
+func (o *observer) Ended(r proxy.Record) {
+	switch {
+	case r.Refusal != "":
+		o.metrics.Refused(r.Listener, string(r.Refusal))
+	case r.Connack < 0:
+		o.metrics.Lost(r.Listener)
+	}
+	if o.access != nil {
+		o.access.Ended(r)
+	}
+}
+
+// Shed implements proxy.Observer.
+func (o *observer) Shed(listener string, why proxy.Refusal) {
+	o.metrics.Refused(listener, string(why))
+	if o.access != nil {
+		o.access.Ended(proxy.Record{Listener: listener, Connack: -1, End: proxy.EndLimit, Refusal: why})
+	}
+}
+
+// Placed implements cluster.Observer.
+func (o *observer) Placed(cluster string, why balancer.Reason) {
+	o.metrics.Placed(cluster, why.Strategy, why.Cause.String())
+}
+
+// DialFailed implements cluster.Observer.
+func (o *observer) DialFailed(cluster, backend string, why proxy.Outcome) {
+	o.metrics.DialFailed(cluster, backend, why.String())
+}
+
+// traffic is the state of the data path for the metrics.
+func traffic(p *proxy.Proxy, access *proxy.AccessLog) metrics.Traffic {
+	s := p.Stats()
+	t := metrics.Traffic{
+		Connections: p.Connections(), Bytes: s.Bytes, Memory: s.Memory,
+		HeadersTrimmed: s.HeadersTrimmed, Nonconforming: s.Nonconforming,
+	}
+	for d := range s.Packets {
+		t.Packets[d] = make(map[string]uint64, len(s.Packets[d]))
+		for kind, n := range s.Packets[d] {
+			t.Packets[d][mqttparse.PacketType(kind).String()] = n
+		}
+	}
+	if access != nil {
+		t.AccessLogsDropped = access.Dropped()
+	}
+	return t
+}
+
+// clusterStates is the state of the clusters for the metrics.
+func clusterStates(clusters []*cluster.Cluster) []metrics.Cluster {
+	states := make([]metrics.Cluster, 0, len(clusters))
+	for _, c := range clusters {
+		s := c.Status()
+		state := metrics.Cluster{
+			Name: s.Name, State: s.State, Sticky: s.Sticky,
+			Groups: s.Groups, Members: s.GroupMembers, Spread: c.GroupSpread(),
+		}
+		for _, b := range s.Backends {
+			shown := metrics.Backend{Name: b.Name, Phase: b.Phase, Weight: b.Weight, Factor: b.LoadFactor, Connections: b.Connections}
+			if b.Load != nil && b.Load.Load != nil {
+				shown.Load, shown.Reported = *b.Load.Load, b.Load.At
+			}
+			state.Backends = append(state.Backends, shown)
+		}
+		states = append(states, state)
+	}
+	return states
+}
