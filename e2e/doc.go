@@ -1,0 +1,17 @@
+//go:build linux
+
+// Package e2e tests mqttlb as its users run it: the built binary, real brokers, real client libraries,
+// real signals. Every test states one promise; README.md says what they need and how to run them.
+//
+//	main_test.go       builds the binary once
+//	lb_test.go         one running mqttlb: configuration, log, signals, exit
+//	log_test.go        its log, as records
+//	process_test.go    child processes, and what /proc tells of them
+//	stub_test.go       brokers that the test holds in its hand
+//	packet_test.go     MQTT packets, written by hand: an oracle of its own
+//	conn_test.go       connections and what is expected of them
+//	stream_test.go     endless reproducible bytes, checked to the last one
+//	brokers_test.go    mosquitto; rabbitmq_test.go has RabbitMQ
+//	view_test.go       what mqttlb thinks of its brokers, and herds of clients
+//	nameserver_test.go a DNS server; bucket_test.go is an S3 server, exporter_test.go reports brokers' load
+package e2e

@@ -1,0 +1,41 @@
+#!/bin/sh
+# Installs what the tests of this folder need on Debian and Ubuntu: brokers, their command line tools and
+# MQTT.js; and the proxies that bench/ compares mqttlb with. Running it again installs only what is
+# missing. Needs root for the packages.
+#
+#   E2E_CACHE   folder of the JavaScript packages; default: mqttlb-e2e in the user's cache folder
+set -eu
+
+MQTT_JS=5.16.0
+cache=${E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mqttlb-e2e}
+PATH=$PATH:/usr/sbin:/sbin
+
+missing=
+need() { # program package
+	command -v "$1" >/dev/null || missing="$missing $2"
+}
+need mosquitto mosquitto
+need mosquitto_pub mosquitto-clients
+need haproxy haproxy
+need nginx nginx
+need node nodejs
+need npm npm
+[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing="$missing rabbitmq-server"
+
+if [ -n "$missing" ]; then
+	export DEBIAN_FRONTEND=noninteractive
+	# Packages must not start services: the tests run their own, on ports of their own.
+	if [ ! -e /usr/sbin/policy-rc.d ]; then
+		trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+		printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+		chmod +x /usr/sbin/policy-rc.d
+	fi
+	apt-get update -qq
+	# shellcheck disable=SC2086 # a list of words
+	apt-get install -qq -y --no-install-recommends $missing >/dev/null
+fi
+
+if [ ! -e "$cache/node_modules/mqtt/package.json" ] || ! grep -q "\"version\": \"$MQTT_JS\"" "$cache/node_modules/mqtt/package.json"; then
+	mkdir -p "$cache"
+	npm install --silent --no-audit --no-fund --prefix "$cache" "mqtt@$MQTT_JS" >/dev/null
+fi
