@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -186,13 +185,9 @@ func TestFaultT2AfterAStandstillNothingHasHappened(t *testing.T) {
 	l.signal(t, unix.SIGCONT)
 
 	expect(t, late, connack(v311, 0))
-	lost := 0 // a deadline may be looked at before the answer that lies in the socket
 	for _, c := range waiting {
-		if answer, err := readPacket(c); err != nil || !bytes.Equal(answer, connack(v311, 0)) {
-			lost++
-		}
+		expect(t, c, connack(v311, 0)) // the answer lay in a socket all the time
 	}
-	t.Logf("%d of %d clients that were connecting were lost", lost, len(waiting))
 	l.stay(t, 2500*time.Millisecond, "ready", "a", "b", "c")
 	if log := l.log.String()[offset:]; strings.Contains(log, "phase has changed") || strings.Contains(log, "state has changed") {
 		t.Error("phases or states have changed")

@@ -62,12 +62,17 @@ func newLoop(id int, p *Proxy) (*loop, error) {
 // run serves events until the loop is told to stop.
 func (l *loop) run() {
 	for !l.stopped {
+		asleep := l.now
 		events := l.await()
 		l.now = l.proxy.clock()
+		l.timers.excuse(asleep, l.now)
 		for i := range events {
 			l.dispatch(&events[i])
 		}
-		l.timers.expire(l.now, l.expired)
+		// A deadline yields to bytes that came in time. If the kernel may have more to tell, they come first.
+		if len(events) < len(l.poller.events) || l.timers.overdue(l.now) > leniency {
+			l.timers.expire(l.now, l.expired)
+		}
 		l.resumeAccepting()
 		l.resume()
 	}

@@ -18,6 +18,7 @@ type wheel struct {
 	at    int64                // the last tick that was served
 	next  int64                // no deadline is earlier than this tick; it may be too early, never too late
 	count int
+	lag   int64 // nanoseconds that its time is behind the loop's clock, see excuse
 }
 
 // newWheel returns an empty wheel.
@@ -36,7 +37,7 @@ type timer struct {
 // set arms or moves the deadline of s to d from now.
 func (w *wheel) set(s *session, now int64, d time.Duration) {
 	w.clear(s)
-	deadline := (now + int64(d) + int64(tick) - 1) / int64(tick)
+	deadline := (now - w.lag + int64(d) + int64(tick) - 1) / int64(tick)
 	deadline = max(deadline, w.at+1)
 	head := &w.slots[deadline%wheelSlots]
 	s.timer = timer{deadline: deadline, next: *head, armed: true}
@@ -69,7 +70,7 @@ func (w *wheel) clear(s *session) {
 // expire calls fire for every session whose deadline has passed, after disarming it. fire may set a
 // new deadline for the session it is called with; it must leave other sessions alone.
 func (w *wheel) expire(now int64, fire func(*session)) {
-	current := now / int64(tick)
+	current := (now - w.lag) / int64(tick)
 	if current < w.next {
 		return
 	}
@@ -104,4 +105,32 @@ func (w *wheel) earliest(current int64) int64 {
 }
 
 // due is when expire should be called next, on the loop's clock; ok is false when there is no need to.
-func (w *wheel) due() (at int64, ok bool) { return w.next * int64(tick), w.next != never }
+func (w *wheel) due() (at int64, ok bool) {
+	if w.next == never {
+		return 0, false
+	}
+	return w.next*int64(tick) + w.lag, true
+}
+
+// leniency is by how much a deadline may be served late before that counts as a standstill of the process, and
+// what all deadlines get after one.
+const leniency = int64(time.Second)
+
+// excuse puts all deadlines off when the process has stood still, suspended or starved: what the peers did
+// meanwhile lies in the sockets and must be looked at before anybody is blamed for his silence (protocol.md,
+// 9.2: T2). The loop went to sleep at asleep and is awake at now.
+func (w *wheel) excuse(asleep, now int64) {
+	at, ok := w.due()
+	if late := now - max(at, asleep); ok && late > leniency {
+		w.lag += late + leniency
+	}
+}
+
+// overdue is how long the earliest deadline has passed, in nanoseconds; at most 0 if none has.
+func (w *wheel) overdue(now int64) int64 {
+	at, ok := w.due()
+	if !ok {
+		return 0
+	}
+	return now - at
+}

@@ -92,3 +92,44 @@ func TestWheelIsDueOnlyForDeadlines(t *testing.T) {
 		t.Errorf("got due at %v after everything was cleared", time.Duration(at))
 	}
 }
+
+// TestWheelAfterAStandstill: when a loop comes back long after a deadline, nobody is late, and everybody has a second
+// more. What is set from then on takes as long as ever.
+func TestWheelAfterAStandstill(t *testing.T) {
+	t.Parallel()
+	w := newWheel()
+	var due, later, fresh session
+	fired := make(map[*session]int64)
+	at := func(now time.Duration) {
+		w.expire(int64(now), func(s *session) { fired[s] = int64(now) })
+	}
+	w.set(&due, 0, 2*time.Second)
+	w.set(&later, 0, 20*time.Second)
+
+	w.excuse(0, int64(2900*time.Millisecond)) // late, as on any busy machine
+	if over := w.overdue(int64(2900 * time.Millisecond)); over != int64(900*time.Millisecond) {
+		t.Fatalf("got %v overdue, want 900ms", time.Duration(over))
+	}
+	woken := 8 * time.Second
+	w.excuse(int64(time.Second), int64(woken))
+	if over := w.overdue(int64(woken)); over != -leniency {
+		t.Errorf("after the standstill: got %v overdue, want -1s", time.Duration(over))
+	}
+	w.set(&fresh, int64(woken), 500*time.Millisecond)
+	for now := woken; now < 40*time.Second; now += tick {
+		at(now)
+	}
+	for _, want := range []struct {
+		name  string
+		s     *session
+		after time.Duration
+	}{
+		{"the one that was due", &due, 9 * time.Second},
+		{"the one set afterwards", &fresh, 8500 * time.Millisecond},
+		{"the one that was far away", &later, 27 * time.Second},
+	} {
+		if got := time.Duration(fired[want.s]); got < want.after || got > want.after+2*tick {
+			t.Errorf("%s: got fired at %v, want %v", want.name, got, want.after)
+		}
+	}
+}
