@@ -117,3 +117,19 @@ func TestDiscoveredIsTheTimeOfTheLastSet(t *testing.T) {
 		t.Errorf("got %v, want the time of Apply", got)
 	}
 }
+
+// Somebody who asks again and finds the same set confirms it; before there is one, there is nothing to confirm.
+func TestDiscoveredIsTheTimeOfTheLastConfirmation(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, cluster.Options{})
+	r.Confirmed()
+	if got := r.Status().Discovered; !got.IsZero() {
+		t.Errorf("before the first set: got %v, want none", got)
+	}
+	r.Apply(set("a"))
+	applied := r.Status().Discovered
+	r.Confirmed()
+	if got := r.Status().Discovered; !got.After(applied) {
+		t.Errorf("got %v, want later than %v", got, applied)
+	}
+}
