@@ -1,6 +1,6 @@
 // Package mqttparse reads and follows MQTT 3.1, 3.1.1 and 5.0 as far as a load balancer needs them. It is
 // pure: bytes come in as arguments, nothing is kept, nothing is allocated on the paths of a connection,
-// and there is no I/O, no clock and no goroutine. It has three parts.
+// and there is no I/O, no clock and no goroutine. It has four parts.
 //
 // # Who is this client?
 //
@@ -29,6 +29,11 @@
 //	quiet := up.AtBoundary() && down.AtBoundary() &&
 //		mqttparse.Open(&up, &down) == 0 && mqttparse.Open(&down, &up) == 0
 //
+// # Which groups does it consume?
+//
+// A Subscriptions, fed beside the two Trackers, notes the $share/<group>/… that the client has subscribed to and the
+// broker has granted.
+//
 // # What may be said to them?
 //
 // AppendConnack, AppendDisconnect, AppendClientDisconnect and AppendPingreq build the few packets that a
@@ -37,5 +42,5 @@
 // # Concurrency
 //
 // All functions are safe for concurrent use. A Connect is as safe as the bytes that it points into. A
-// Tracker belongs to one goroutine at a time.
+// Tracker and a Subscriptions belong to one goroutine at a time.
 package mqttparse
