@@ -111,6 +111,9 @@ func (a *AccessLog) write(ctx context.Context, r *Record) {
 		slog.Uint64("bytes_up", r.Bytes[Up]), slog.Uint64("bytes_down", r.Bytes[Down]),
 		slog.Uint64("packets_up", r.Packets[Up]), slog.Uint64("packets_down", r.Packets[Down]),
 		slog.String("end", r.End.String()))
+	if r.Moment != MomentNone {
+		attrs = append(attrs, slog.String("moment", r.Moment.String()))
+	}
 	if r.Refusal != "" {
 		attrs = append(attrs, slog.String("refused", string(r.Refusal)))
 	}

@@ -77,6 +77,8 @@ func TestAccessLogLines(t *testing.T) {
 	unplaced.End, unplaced.Refusal, unplaced.Bytes, unplaced.Packets = EndDial, RefusedNoBackend, [2]uint64{22, 0}, [2]uint64{1, 0}
 	stalled := served()
 	stalled.Connack, stalled.End, stalled.Refusal = -1, EndTimeout, RefusedFirstByte
+	evicted := served()
+	evicted.UniqueID, evicted.Attempts, evicted.End, evicted.Moment = "", 1, EndEvicted, MomentQuiet
 	for _, c := range []struct {
 		name       string
 		record     Record
@@ -107,6 +109,11 @@ func TestAccessLogLines(t *testing.T) {
 			`level=INFO msg="connection ended" listener=mqtt cluster=hivemq client=sensor-1 version=5 remote=192.0.2.1:56324 backend=hivemq-0 strategy=client-hash reason="spilled: hivemq-1 over bounded load" unique_id=0123456789abcdef01234567 attempts=2 seconds=3.001235 bytes_up=1000 bytes_down=2000 packets_up=10 packets_down=20 end=timeout refused=first_byte_timeout`,
 			`{"level":"INFO","msg":"connection ended","listener":"mqtt","cluster":"hivemq","client":"sensor-1","version":5,"remote":"192.0.2.1:56324","backend":"hivemq-0","strategy":"client-hash","reason":"spilled: hivemq-1 over bounded load","unique_id":"0123456789abcdef01234567","attempts":2,"seconds":3.001235,"bytes_up":1000,"bytes_down":2000,"packets_up":10,"packets_down":20,"end":"timeout","refused":"first_byte_timeout"}`,
 		},
+		{
+			"evicted", evicted,
+			`level=INFO msg="connection ended" listener=mqtt cluster=hivemq client=sensor-1 version=5 remote=192.0.2.1:56324 backend=hivemq-0 strategy=client-hash reason="spilled: hivemq-1 over bounded load" attempts=1 connack=0 seconds=3.001235 bytes_up=1000 bytes_down=2000 packets_up=10 packets_down=20 end=evicted moment=quiet`,
+			`{"level":"INFO","msg":"connection ended","listener":"mqtt","cluster":"hivemq","client":"sensor-1","version":5,"remote":"192.0.2.1:56324","backend":"hivemq-0","strategy":"client-hash","reason":"spilled: hivemq-1 over bounded load","attempts":1,"connack":0,"seconds":3.001235,"bytes_up":1000,"bytes_down":2000,"packets_up":10,"packets_down":20,"end":"evicted","moment":"quiet"}`,
+		},
 	} {
 		if got := logged(FullID, false, c.record); got != c.text+"\n" {
 			t.Errorf("%s, text:\ngot  %swant %s", c.name, got, c.text)
@@ -121,24 +128,38 @@ func TestAccessLogLines(t *testing.T) {
 func TestEndsAndRefusals(t *testing.T) {
 	t.Parallel()
 	seen := make(map[string]bool)
-	for e := EndNone; e <= EndShutdown; e++ {
+	for e := EndNone; e <= EndEvicted; e++ {
 		if name := e.String(); name == "unknown" || seen[name] {
 			t.Errorf("got %q for end %d, want a name of its own", name, e)
 		}
 		seen[e.String()] = true
 	}
-	if got := (EndShutdown + 1).String(); got != "unknown" {
+	if got := (EndEvicted + 1).String(); got != "unknown" {
 		t.Errorf("got %q for an end that does not exist, want unknown", got)
 	}
 	clear(seen)
-	for o := Served; o <= Rejected; o++ {
+	for o := Served; o <= Moved; o++ {
 		if name := o.String(); name == "unknown" || seen[name] {
 			t.Errorf("got %q for outcome %d, want a name of its own", name, o)
 		}
 		seen[o.String()] = true
 	}
-	if got := (Rejected + 1).String(); got != "unknown" {
+	if got := (Moved + 1).String(); got != "unknown" {
 		t.Errorf("got %q for an outcome that does not exist, want unknown", got)
+	}
+	clear(seen)
+	for m := MomentQuiet; m <= MomentForced; m++ {
+		if name := m.String(); name == "unknown" || seen[name] {
+			t.Errorf("got %q for moment %d, want a name of its own", name, m)
+		}
+		seen[m.String()] = true
+	}
+	clear(seen)
+	for k := KeptGone; k <= KeptBusy; k++ {
+		if name := k.String(); name == "unknown" || seen[name] {
+			t.Errorf("got %q for reason %d to keep, want a name of its own", name, k)
+		}
+		seen[k.String()] = true
 	}
 }
 

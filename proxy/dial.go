@@ -16,7 +16,7 @@ import (
 // readConnect collects the client's CONNECT. Nothing reaches a backend before it is complete.
 func (l *loop) readConnect(s *session) {
 	for s.client.has(readable) {
-		chunk := l.read(&s.client)
+		chunk := l.read(&s.client, l.buffer)
 		opening := chunk
 		if s.backend.out != nil { // an earlier, incomplete part
 			s.backend.out = l.pool.add(s.backend.out, chunk)
@@ -53,6 +53,9 @@ func (l *loop) readConnect(s *session) {
 func (l *loop) admit(s *session, opening []byte) {
 	s.clientID = string(l.connect.ClientID)
 	s.version = l.connect.Version
+	s.persistent = l.connect.Persistent()
+	s.will = willOf(&l.connect)
+	s.maxPacket = l.connect.MaxPacketSize
 	s.state = stateDialing
 	if l.connect.KeepAlive == 0 {
 		keepClientAlive(int(s.client.fd))
@@ -84,6 +87,7 @@ func (l *loop) dial(s *session, opening []byte) {
 		return
 	}
 	s.target = target
+	l.learnOpening(s, opening)
 	s.attempts++
 	l.prepareOpening(s, opening)
 	fd, errno := dialSocket(target.Backend.Address)

@@ -21,6 +21,8 @@
 //	session.go   what a session is, with the picture of its states      ← the heart, begin here
 //	dial.go      from the first byte to a connected backend
 //	relay.go     bytes both ways, backpressure, and how a session ends  ← and go on here
+//	eviction.go  which sessions could move elsewhere, and how to ask for it
+//	farewell.go  how mqttlb itself ends a session so that nobody is harmed, stage by stage
 //	header.go    the PROXY protocol v2 header
 //	placer.go    the types that pass between this package and its users
 //	listener.go  a listener that is open; reconfigure.go changes which there are
@@ -43,11 +45,12 @@
 //
 // They are the I1 … I6 of protocol.md: every byte delivered is the byte sent, in order; no byte reaches a
 // backend before a complete CONNECT; a CONNECT reaches a second backend only if the first got no byte of
-// it; both sides end within 5 s of each other; two descriptors a session and a fixed number of goroutines.
+// it; nothing is put into the stream of bytes but between two packets, at its end; both sides end within 5 s of each
+// other; two descriptors a session and a fixed number of goroutines.
 //
 // # How to add
 //
-// What must move a session from outside (eviction, hand-over) is a command to the loop that owns it, and
-// a flag or state in session.go. A new kind of leg (TLS) replaces what read, write and flush in relay.go
+// What must move a session from outside (as eviction does, or hand-over) is a command to the loop that owns it, and
+// a flag or state in session.go. A stage of eviction is a constant, a time and a case or two in farewell.go. A new kind of leg (TLS) replaces what read, write and flush in relay.go
 // do with its descriptor. A new reason to send a client away is a constant in placer.go.
 package proxy

@@ -41,6 +41,7 @@ type rigOptions struct {
 	backend  Backend // the timeouts and the header; address and name are filled in
 	brokers  int     // 0 means 1
 	loops    int
+	stages   stageTimes // of evictions; the zero value leaves the usual ones
 }
 
 func newRig(t *testing.T, o rigOptions) *rig {
@@ -56,6 +57,9 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	}
 	at, _ := p.Addr("test")
 	r.proxy, r.addr = p, at.String()
+	if o.stages != (stageTimes{}) {
+		p.stageTimes = o.stages
+	}
 	p.Start()
 	t.Cleanup(func() {
 		p.Close()

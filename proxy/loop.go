@@ -40,6 +40,8 @@ type loop struct {
 	oddities [32]uint64 // CONNECTs with each deviation from the standard, by bit of mqttparse.Nonconforming
 	trimmed  uint64     // PROXY headers from which something was left out
 
+	shares *mqttparse.Subscriptions // lent to sessions; nil while there is none
+
 	// Other goroutines ask the loop to do something.
 	mu       sync.Mutex
 	commands []func(*loop)
@@ -148,6 +150,10 @@ func (l *loop) advance(s *session) {
 
 // expired handles a deadline that has passed.
 func (l *loop) expired(s *session) {
+	if s.eviction != nil {
+		l.outOfTime(s)
+		return
+	}
 	switch s.state {
 	case stateReading:
 		l.refuse(s, EndTimeout, RefusedConnectTimeout)
@@ -204,6 +210,7 @@ func (l *loop) refuse(s *session, who End, why Refusal) {
 // finish ends a session: both connections are closed, the place is given back, the story is told, and
 // the slot is free. who is EndNone when the session has noted before who ended it.
 func (l *loop) finish(s *session, who End) {
+	l.keep(s, KeptGone)
 	if s.end == EndNone {
 		s.end = who
 	}
@@ -216,6 +223,7 @@ func (l *loop) finish(s *session, who End) {
 		l.pool.put(g.out)
 	}
 	if s.target.Backend != nil {
+		l.unlearn(s)
 		s.listener.Placer.Release(s.clientID, s.target, s.outcome())
 	}
 	l.observer.Ended(l.record(s))
@@ -229,6 +237,8 @@ func (l *loop) finish(s *session, who End) {
 func (s *session) outcome() Outcome {
 	code, answered := s.backend.in.Connack()
 	switch {
+	case s.end == EndEvicted:
+		return Moved
 	case s.refusal == RefusedFirstByte:
 		return Stalled
 	case s.state == stateDialing:
@@ -259,6 +269,9 @@ func (l *loop) record(s *session) Record {
 	}
 	if code, ok := s.backend.in.Connack(); ok {
 		r.Connack = int(code)
+	}
+	if s.eviction != nil {
+		r.Moment = s.eviction.moment
 	}
 	return r
 }

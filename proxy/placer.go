@@ -19,6 +19,15 @@ type Placer interface {
 	Release(clientID string, t Target, o Outcome)
 }
 
+// A Learner is a Placer that wants to know which shared-subscription groups clients consume, as SUBSCRIBE and
+// UNSUBSCRIBE tell.
+type Learner interface {
+	// Subscribed is called when the groups have changed that the session of a client consumes, if Learn is set in its
+	// Target: in the order of subscribing, none when it has left the last one. It returns the target that counts from now
+	// on, which Release gets. It is called from the event loops and must not block. It may keep the names.
+	Subscribed(clientID string, t Target, groups []string) Target
+}
+
 // ErrNoBackend is what a Placer returns when no backend (or no further one) can take the client.
 var ErrNoBackend = errors.New("no backend can take the client")
 
@@ -40,6 +49,8 @@ type Target struct {
 	// what was measured last. Noted tells that the Placer wants to hear of it in any case; see Proxy.Flows.
 	Rate  float32
 	Noted bool
+	// Learn asks for Learner.Subscribed. Learned tells that the group in Reason is what was learned, now or before.
+	Learn, Learned bool
 }
 
 // A Backend is what the data plane needs to know about a broker. It is immutable: the Placer hands
@@ -59,7 +70,7 @@ type Backend struct {
 // An Outcome says how a place was used. Its String is a metric label.
 type Outcome uint8
 
-// The outcomes. All but Served, ClientLeft and Rejected are failures of the backend or of the way to it. Rejected
+// The outcomes. All but Served, ClientLeft, Rejected and Moved are failures of the backend or of the way to it. Rejected
 // may be one: that depends on the code of CONNACK, see Answer.
 const (
 	Served       Outcome = iota // the connection was established and has ended
@@ -71,6 +82,7 @@ const (
 	NoDescriptor                // this process has no descriptor left
 	Stalled                     // connected, but silent after CONNECT for FirstByteTimeout
 	Rejected                    // the broker has answered CONNECT with another code than 0
+	Moved                       // the connection was established, and Evict has ended it
 )
 
 // String is the metric label of the outcome.
@@ -94,6 +106,8 @@ func (o Outcome) String() string {
 		return "stalled"
 	case Rejected:
 		return "rejected"
+	case Moved:
+		return "moved"
 	}
 	return "unknown"
 }
@@ -150,6 +164,8 @@ type Record struct {
 	End End
 	// Refusal says why mqttlb sent the client away; empty if it did not.
 	Refusal Refusal
+	// Moment says what an eviction, or the stop of mqttlb, has cut. It is MomentNone for all other ends.
+	Moment Moment
 }
 
 // A Direction of travel.
@@ -174,6 +190,7 @@ const (
 	EndProtocol            // what the client sent cannot be the start of an MQTT connection
 	EndDial                // no backend could be reached
 	EndShutdown            // mqttlb is stopping
+	EndEvicted             // Evict has ended it, for the client to come again
 )
 
 // String is the name in the access log.
@@ -195,6 +212,34 @@ func (e End) String() string {
 		return "dial"
 	case EndShutdown:
 		return "shutdown"
+	case EndEvicted:
+		return "evicted"
+	}
+	return "unknown"
+}
+
+// A Moment is what was under way on a connection when mqttlb ended it.
+type Moment uint8
+
+// The moments, from gentle to rough.
+const (
+	MomentNone     Moment = iota // mqttlb did not end it
+	MomentQuiet                  // nothing at all
+	MomentBoundary               // no packet; an exchange may have waited for its second half
+	MomentForced                 // anything, perhaps half a packet
+)
+
+// String is the name in the access log and the label in metrics; empty for MomentNone.
+func (m Moment) String() string {
+	switch m {
+	case MomentNone:
+		return ""
+	case MomentQuiet:
+		return "quiet"
+	case MomentBoundary:
+		return "boundary"
+	case MomentForced:
+		return "forced"
 	}
 	return "unknown"
 }

@@ -60,13 +60,15 @@ type Proxy struct {
 	former        []*listener // others on which connections came in that are still open
 	stopped       bool        // there will be no listeners any more
 
+	stageTimes stageTimes // of evictions
+
 	measuring sync.Mutex // held by Flows
 	measured  int64      // when it was called last, on clock
 }
 
 // New opens the listeners. The error of one that cannot be opened names it and says why.
 func New(o Options) (*Proxy, error) {
-	p := &Proxy{observer: o.Observer, log: o.Log, max: int64(o.MaxSessions), started: time.Now()}
+	p := &Proxy{observer: o.Observer, log: o.Log, max: int64(o.MaxSessions), started: time.Now(), stageTimes: usualTimes()}
 	if p.max == 0 {
 		var err error
 		if p.max, err = maxSessions(); err != nil {
@@ -104,22 +106,32 @@ func (p *Proxy) StopAccepting() {
 	p.everywhere(func(l *loop) { l.stopListening() })
 }
 
+// DrainOptions say how Drain ends sessions.
+type DrainOptions struct {
+	// Over is the time over which the sessions are told to end.
+	Over time.Duration
+	// Suppress, Notify and Text are those of an Eviction, for all sessions.
+	Suppress bool
+	Notify   byte
+	Text     string
+}
+
 // Drain ends the open sessions evenly over the given time and returns when none is left, or when ctx is
-// done. A session is ended as if its client had closed: the broker gets every byte so far and FIN, then the
-// client gets every byte and FIN.
-func (p *Proxy) Drain(ctx context.Context, over time.Duration) error {
+// done. A session is ended like an evicted one: at a quiet moment if there is one, the broker gets every byte
+// so far and FIN, then the client gets every byte and FIN. Those that are not quiet when the time is over have
+// two seconds more until they are ended anyway, and both peers some more to say goodbye: ctx should leave room
+// for that.
+func (p *Proxy) Drain(ctx context.Context, o DrainOptions) error {
 	const step = 50 * time.Millisecond
 	beats := time.NewTicker(step)
 	defer beats.Stop()
 	begin, total, told := time.Now(), int(p.open.Load()), 0
 	for p.open.Load() > 0 {
-		due := total
-		if passed := time.Since(begin); passed < over {
-			due = min(total, int(float64(total)*float64(passed)/float64(over))+1)
-		}
-		told += p.endSome(due - told)
-		if due == total {
-			p.endSome(math.MaxInt) // and those that have come meanwhile
+		if passed := time.Since(begin); passed < o.Over {
+			due := min(total, int(float64(total)*float64(passed)/float64(o.Over))+1)
+			told += p.endSome(due-told, &o)
+		} else {
+			p.endRest(&o)
 		}
 		select {
 		case <-ctx.Done():
@@ -130,14 +142,22 @@ func (p *Proxy) Drain(ctx context.Context, over time.Duration) error {
 	return nil
 }
 
-// endSome ends up to n sessions, the loops in turn, and returns how many.
-func (p *Proxy) endSome(n int) (ended int) {
+// endSome begins to end up to n sessions, the loops in turn, and returns how many.
+func (p *Proxy) endSome(n int, o *DrainOptions) (ended int) {
 	for i, l := range p.loops {
 		left := len(p.loops) - i
 		share := (n - ended + left - 1) / left
-		p.on(l, func(l *loop) { ended += l.endSome(share) })
+		p.on(l, func(l *loop) { ended += l.endSome(share, o) })
 	}
 	return ended
+}
+
+// endRest begins to end all sessions, also those that have come meanwhile, and leaves them little time to be gentle.
+func (p *Proxy) endRest(o *DrainOptions) {
+	p.everywhere(func(l *loop) {
+		l.endSome(math.MaxInt, o)
+		l.hurryAll()
+	})
 }
 
 // Close ends everything at once and waits for the loops. It also takes back a New without a Start.
@@ -177,22 +197,42 @@ func (p *Proxy) on(l *loop, f func(*loop)) {
 	}
 }
 
-// endSome ends up to n sessions in an orderly way and returns how many.
-func (l *loop) endSome(n int) (ended int) {
+// endSome begins to end up to n sessions in an orderly way and returns how many. Those that are being evicted need
+// not be told.
+func (l *loop) endSome(n int, o *DrainOptions) (ended int) {
 	for i := uint32(0); i < uint32(len(l.sessions.chunks)*slabSize) && ended < n; i++ {
 		switch s := l.sessions.at(i); s.state {
 		case stateReading, stateDialing:
 			l.refuse(s, EndShutdown, RefusedShutdown)
 			ended++
 		case stateRelaying:
-			s.client.set(muted)
-			l.beginClosing(s, EndShutdown)
-			l.relay(s)
-			ended++
+			if s.eviction == nil {
+				l.endRelaying(s, o)
+				ended++
+			}
 		case stateClosing, stateFree:
 		}
 	}
 	return ended
+}
+
+func (l *loop) endRelaying(s *session, o *DrainOptions) {
+	e := &eviction{Eviction: Eviction{Suppress: o.Suppress, Notify: o.Notify, Text: o.Text, Force: true}, end: EndShutdown}
+	if s.accepts() {
+		l.seek(s, e)
+		return
+	}
+	s.eviction = e // the broker has not taken the client in: there is nothing to be gentle about
+	l.leave(s, MomentForced)
+}
+
+// hurryAll shortens the time that evictions have left, also those that somebody else has begun.
+func (l *loop) hurryAll() {
+	for i := range uint32(len(l.sessions.chunks) * slabSize) {
+		if s := l.sessions.at(i); s.eviction != nil {
+			l.hurry(s)
+		}
+	}
 }
 
 // clock is the time since the start in nanoseconds; it never goes back.

@@ -24,6 +24,9 @@ func (l *loop) relay(s *session) {
 		l.pump(s, Up) // the client broke while it was written to; its last words are still unread
 	}
 	l.settle(s)
+	if s.eviction != nil {
+		l.proceed(s)
+	}
 }
 
 // pump carries bytes of one direction until the source has no more, the destination takes no more, or
@@ -34,8 +37,8 @@ func (l *loop) pump(s *session, d Direction) {
 		if dst.out != nil && !l.flush(dst) {
 			return // backpressure: what dst does not take is not read from src
 		}
-		if src.has(ended | muted) {
-			finishWriting(dst)
+		if src.has(ended|muted) && !l.conclude(s, d) {
+			return
 		}
 		if !src.has(readable) || src.has(ended|broken) {
 			return
@@ -44,7 +47,13 @@ func (l *loop) pump(s *session, d Direction) {
 			l.postpone(s)
 			return
 		}
-		chunk := l.read(src)
+		room := l.buffer
+		if s.eviction != nil {
+			if room = l.room(s, d); room == nil {
+				return // it stands between two packets and waits there for the other direction
+			}
+		}
+		chunk := l.read(src, room)
 		if len(chunk) == 0 {
 			continue // drained, ended or broken: the flags know
 		}
@@ -60,9 +69,14 @@ func (l *loop) pump(s *session, d Direction) {
 //
 // An orderly FIN is passed on after the bytes before it, and the other side has closeGrace to end as
 // well. An RST is passed on as RST, so that the broker sees what the client did and decides about the
-// will by it; it is never turned into an orderly end, nor the other way round.
+// will by it; it is never turned into an orderly end, nor the other way round. But when mqttlb itself has begun
+// to end the session, each side gets the orderly end that it is in for, whatever the other does.
 func (l *loop) settle(s *session) {
 	switch {
+	case s.leaving():
+		if s.client.over() && s.backend.over() {
+			l.finish(s, EndNone)
+		}
 	case s.client.has(broken):
 		l.reset(s, &s.backend, EndClient)
 	case s.backend.has(broken):
@@ -78,6 +92,7 @@ func (l *loop) settle(s *session) {
 
 // beginClosing notes who ended the session and starts the clock for the other side.
 func (l *loop) beginClosing(s *session, who End) {
+	l.keep(s, KeptGone)
 	s.state, s.end = stateClosing, who
 	l.timers.set(s, l.now, closeGrace)
 }
@@ -96,13 +111,13 @@ func (l *loop) reset(s *session, other *leg, who End) {
 	l.finish(s, who)
 }
 
-// read takes what the leg's socket has, at most readSize bytes, into the loop's buffer. An empty
-// result means that there is nothing now, or never again; the flags tell which.
-func (l *loop) read(g *leg) []byte {
-	n, errno := recv(g.fd, l.buffer)
+// read takes what the leg's socket has, and room has room for, which is the loop's buffer or a part of it. An
+// empty result means that there is nothing now, or never again; the flags tell which.
+func (l *loop) read(g *leg, room []byte) []byte {
+	n, errno := recv(g.fd, room, 0)
 	switch {
 	case n > 0:
-		if n < len(l.buffer) && !g.has(erred|deaf) {
+		if n < len(room) && !g.has(erred|deaf) {
 			// A short read has emptied the socket: with edge-triggered events the next bytes will
 			// announce themselves, and an announced FIN is all that is left.
 			g.clear(readable)
@@ -111,7 +126,7 @@ func (l *loop) read(g *leg) []byte {
 			}
 		}
 		g.bytes += uint64(n)
-		return l.buffer[:n]
+		return room[:n]
 	case errno == unix.EAGAIN:
 		g.clear(readable)
 	case errno == 0 && !g.has(deaf):
@@ -191,8 +206,19 @@ func finishWriting(g *leg) {
 
 // follow lets the trackers and counters see a chunk that has been read.
 func (l *loop) follow(s *session, d Direction, chunk []byte) {
-	src := s.from(d)
-	src.packets += uint64(src.in.Feed(chunk, &l.packets[d]))
+	src, n := s.from(d), &l.packets[d]
+	before, stood := delicate(d, n), src.in
+	var begun uint64
+	if s.target.Learn {
+		begun = n.Subscribing()
+	}
+	src.packets += uint64(src.in.Feed(chunk, n))
+	if after := delicate(d, n); after != before {
+		s.noteDelicate(d, int16(after-before))
+	}
+	if s.target.Learn && (n.Subscribing() != begun || stood.Subscribing()) {
+		l.inspect(s, d, stood, chunk)
+	}
 	l.bytes[d] += uint64(len(chunk))
 	if d == Down && !s.answered {
 		l.noteAnswer(s)

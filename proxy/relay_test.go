@@ -154,17 +154,25 @@ func TestFinIsPassedOnAfterTheLastByte(t *testing.T) {
 // TestHalfOpenSessionEndsByItself: one side has ended, the other never does.
 func TestHalfOpenSessionEndsByItself(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, rigOptions{})
-	client, broker := r.session()
-	begin := time.Now()
-	_ = client.CloseWrite()
-	expectEOF(t, broker)
-	rec := r.record()
-	if took := time.Since(begin); took < closeGrace-tick || took > closeGrace+2*time.Second {
-		t.Errorf("got the end after %v, want %v", took, closeGrace)
-	}
-	if rec.End != EndClient {
-		t.Errorf("got end %v, want client", rec.End)
+	for _, who := range []End{EndClient, EndBackend} {
+		t.Run(who.String(), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, rigOptions{})
+			near, far := r.session()
+			if who == EndBackend {
+				near, far = far, near
+			}
+			begin := time.Now()
+			_ = near.CloseWrite()
+			expectEOF(t, far)
+			rec := r.record()
+			if took := time.Since(begin); took < closeGrace-tick || took > closeGrace+2*time.Second {
+				t.Errorf("got the end after %v, want %v", took, closeGrace)
+			}
+			if rec.End != who {
+				t.Errorf("got end %v, want %v", rec.End, who)
+			}
+		})
 	}
 }
 
@@ -188,6 +196,52 @@ func TestResetIsPassedOnAsReset(t *testing.T) {
 			t.Errorf("got end %v, want %v", rec.End, who)
 		}
 	}
+}
+
+// TestResetAfterAnyByte: whenever a side vanishes, in whatever packet, the other one is told so, and nothing stays
+// behind. (Not parallel: other tests' descriptors would count.)
+func TestResetAfterAnyByte(t *testing.T) {
+	r := newRig(t, rigOptions{loops: 2})
+	stream := publish(300_000)
+	reset := func(who End, k int) {
+		near, far := r.session()
+		if who == EndBackend {
+			near, far = far, near
+		}
+		if k > 0 {
+			write(t, near, stream[:k])
+			expect(t, far, stream[:k])
+		}
+		write(t, far, stream[:7]) // the other direction is in a packet as well
+		expect(t, near, stream[:7])
+		_ = near.SetLinger(0)
+		_ = near.Close()
+		if _, err := far.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("%v, %d bytes: got %v, want ECONNRESET", who, k, err)
+		}
+		_ = far.Close()
+		if rec := r.record(); rec.End != who {
+			t.Errorf("%v, %d bytes: got end %v", who, k, rec.End)
+		}
+	}
+	reset(EndClient, 1) // what the runtime opens once and keeps
+	before := descriptors(t)
+	for _, who := range []End{EndClient, EndBackend} {
+		for _, k := range []int{0, 1, 2, 3, 4, 5, 1000, 65_536, 131_072, len(stream) - 1, len(stream)} {
+			reset(who, k)
+		}
+	}
+	if after := descriptors(t); after != before {
+		t.Errorf("got %d descriptors, want %d", after, before)
+	}
+	if s := r.proxy.Stats(); s.Sessions != 0 {
+		t.Errorf("got %d sessions left, want none", s.Sessions)
+	}
+	r.proxy.everywhere(func(l *loop) {
+		if l.pool.lent != 0 || l.sessions.open != 0 {
+			t.Errorf("got %d bytes of buffers and %d sessions left, want none", l.pool.lent, l.sessions.open)
+		}
+	})
 }
 
 // TestLastWordsBeforeAResetArrive: what a side wrote before it vanished is delivered, also when the

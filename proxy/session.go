@@ -9,19 +9,26 @@ import (
 // A session is one client connection and, once it has a place, its connection to a backend. It is
 // owned by one loop; nothing outside that loop ever touches it.
 //
-//	            CONNECT complete          connected, CONNECT sent
-//	reading ───────────────────▶ dialing ───────────────────────▶ relaying
-//	   │                          │  ▲ │                              │ one side has ended
-//	   │ malformed, too slow      │  └─┘ next candidate               ▼
-//	   ▼                          ▼                                closing
-//	  free ◀──────────────────────┴─────────────────────────────────── ┘ both sides have ended, or 5 s
+//	            CONNECT complete          connected, CONNECT sent                Evict
+//	reading ───────────────────▶ dialing ───────────────────────▶ relaying ──────────────▶ evicting
+//	   │                          │  ▲ │                              │    ◀──────────────    │
+//	   │ malformed, too slow      │  └─┘ next candidate               │     never a moment    │ between two packets,
+//	   │                          │                                   │ one side has ended    │ or by force
+//	   ▼                          ▼                                   ▼                       │
+//	  free ◀──────────────────────┴─────────────────────────────── closing ◀──────────────────┘
+//	                                both sides have ended, or 5 s
+//
+// Evicting is no state of its own: it is relaying with an eviction that looks for a good moment. Once it has found
+// one, the session is closing, and the eviction says in which order; see farewell.go.
 //
 // What each state listens to:
 //
 //	reading    bytes from the client; the deadline of CONNECT
 //	dialing    the backend's connect; the client's reset; the deadline of the attempt
 //	relaying   everything, both ways; until the broker's first byte a deadline for that
-//	closing    what is left, both ways, and FIN from the side that has not ended; the deadline closeGrace
+//	evicting   the same; the deadline of the stage
+//	closing    what is left, both ways, and FIN from the side that has not ended; the deadline closeGrace, or that
+//	           of the stage
 type session struct {
 	index      uint32 // of the slot
 	generation uint32 // of the slot's use
@@ -34,6 +41,10 @@ type session struct {
 	headerSize uint16 // bytes of PROXY header in front of what waits in backend.out
 	sequence   uint32 // of the PROXY header, for its unique id
 	connected  uint32 // when the backend got CONNECT, in microseconds after accepted
+	maxPacket  uint32 // that the client takes, in bytes; 0 is no bound
+	unanswered int16  // SUBSCRIBE and AUTH of the client, less SUBACK and AUTH of the broker
+	will       Will
+	persistent bool // the MQTT session outlives the connection
 
 	client, backend leg
 
@@ -46,6 +57,8 @@ type session struct {
 	measured uint64 // bytes, both ways, when its traffic was last measured
 	timer    timer
 	refusal  Refusal
+	eviction *eviction                // nil unless the session is being evicted
+	shares   *mqttparse.Subscriptions // nil unless there are any, or packets pass that may tell of some
 }
 
 type state uint8

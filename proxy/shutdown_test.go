@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mqttlb/mqttlb/mqttparse"
 )
 
 // hold stops all loops until the returned function is called.
@@ -93,7 +95,7 @@ func TestDrainDeliversEveryByte(t *testing.T) {
 	for r.proxy.Stats().Bytes[Up] < 20*uint64(len(up)) {
 		time.Sleep(time.Millisecond)
 	}
-	if err := r.proxy.Drain(t.Context(), 300*time.Millisecond); err != nil {
+	if err := r.proxy.Drain(t.Context(), DrainOptions{Over: 300 * time.Millisecond}); err != nil {
 		t.Errorf("got error %v, want none", err)
 	}
 	all.Wait()
@@ -110,7 +112,7 @@ func TestDrainWhileTheClientSends(t *testing.T) {
 	r := newRig(t, rigOptions{})
 	client, broker := r.session()
 	drained := make(chan error, 1)
-	go func() { drained <- r.proxy.Drain(context.Background(), 0) }()
+	go func() { drained <- r.proxy.Drain(context.Background(), DrainOptions{}) }()
 	expectEOF(t, broker)
 	write(t, client, publish(5000)) // nobody will read this
 	down := publish(2 << 20)
@@ -126,6 +128,80 @@ func TestDrainWhileTheClientSends(t *testing.T) {
 	_ = client.Close()
 	if err := <-drained; err != nil {
 		t.Errorf("got error %v, want none", err)
+	}
+}
+
+// Drain is as gentle as an eviction, and says as much as it is told to.
+func TestDrainSaysGoodbye(t *testing.T) {
+	t.Parallel()
+	for _, o := range []DrainOptions{{}, {Suppress: true, Notify: 0x8b, Text: "stop"}} {
+		r := newRig(t, rigOptions{})
+		client, broker := r.join(connect5(mqttparse.ConnectOptions{WillTopic: "t"}), connack5())
+		write(t, client, subscribe) // not answered yet: there is something to wait for
+		expect(t, broker, subscribe)
+		drained := make(chan error, 1)
+		go func() { drained <- r.proxy.Drain(context.Background(), o) }()
+		r.waitForStage(awaitQuiet)
+		write(t, broker, suback)
+		expect(t, client, suback)
+		var up, down []byte
+		if o.Suppress {
+			up, down = bye, append([]byte{0xe0, 9, 0x8b, 7, 0x1f, 0, 4}, "stop"...)
+		}
+		if got := read(t, broker); !slices.Equal(got, up) {
+			t.Errorf("%+v: got %x at the broker, want %x", o, got, up)
+		}
+		_ = broker.Close()
+		if got := read(t, client); !slices.Equal(got, down) {
+			t.Errorf("%+v: got %x at the client, want %x", o, got, down)
+		}
+		_ = client.Close()
+		if err := <-drained; err != nil {
+			t.Errorf("got error %v, want none", err)
+		}
+		if rec := r.record(); rec.End != EndShutdown || rec.Moment != MomentQuiet {
+			t.Errorf("got end %v at moment %q, want shutdown at a quiet one", rec.End, rec.Moment)
+		}
+	}
+}
+
+// Drain does not wait long for those that are never quiet, nor for those that somebody else evicts already, nor for
+// those whom no broker has answered.
+func TestDrainForces(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, rigOptions{})
+	waiting := r.dial()
+	write(t, waiting, connect("waiting"))
+	unanswered := r.accept(0)
+	expect(t, unanswered, connect("waiting"))
+	closeWithPeer(waiting, unanswered)
+	var kept keeper
+	for i := range 2 {
+		client, broker := r.session()
+		write(t, client, publish(100)[:50])
+		expect(t, broker, publish(100)[:50])
+		if i == 0 {
+			kept = r.evict(Eviction{})
+		}
+		closeWithPeer(client, broker)
+	}
+	began := time.Now()
+	if err := r.proxy.Drain(t.Context(), DrainOptions{}); err != nil {
+		t.Errorf("got error %v, want none", err)
+	}
+	if took := time.Since(began); took < 2*hurriedTime-2*tick || took > 6*time.Second {
+		t.Errorf("got the end after %v, want it after 2s", took)
+	}
+	ends := make(map[End]int)
+	for range 3 {
+		rec := r.record()
+		ends[rec.End]++
+		if rec.Moment != MomentForced {
+			t.Errorf("got moment %q of %q, want forced", rec.Moment, rec.ClientID)
+		}
+	}
+	if ends[EndShutdown] != 2 || ends[EndEvicted] != 1 || len(kept) != 0 {
+		t.Errorf("got ends %v and %d kept, want two by shutdown, one evicted, none kept", ends, len(kept))
 	}
 }
 
@@ -160,7 +236,7 @@ func TestDrainKeepsThePace(t *testing.T) {
 					after = append(after, time.Since(begin))
 				}
 			})
-			if err := r.proxy.Drain(t.Context(), over); err != nil {
+			if err := r.proxy.Drain(t.Context(), DrainOptions{Over: over}); err != nil {
 				t.Errorf("got error %v, want none", err)
 			}
 			all.Wait()
@@ -179,9 +255,9 @@ func TestDrainGivesUp(t *testing.T) {
 		client, broker := r.session()
 		closeWithPeer(client, broker)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if err := r.proxy.Drain(ctx, time.Hour); !errors.Is(err, context.DeadlineExceeded) {
+	if err := r.proxy.Drain(ctx, DrainOptions{Over: time.Hour}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got error %v, want the deadline of the context", err)
 	}
 	if got := r.proxy.Stats().Sessions; got < 20 || got > 39 {
@@ -194,7 +270,7 @@ func TestDrainOfNearlyNothing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{})
 	begin := time.Now()
-	if err := r.proxy.Drain(t.Context(), time.Hour); err != nil || time.Since(begin) > patience/2 {
+	if err := r.proxy.Drain(t.Context(), DrainOptions{Over: time.Hour}); err != nil || time.Since(begin) > patience/2 {
 		t.Errorf("without sessions: got error %v after %v, want none at once", err, time.Since(begin))
 	}
 	client := r.dial()
@@ -202,7 +278,7 @@ func TestDrainOfNearlyNothing(t *testing.T) {
 	for r.proxy.Stats().Sessions == 0 {
 		time.Sleep(time.Millisecond)
 	}
-	if err := r.proxy.Drain(t.Context(), 0); err != nil {
+	if err := r.proxy.Drain(t.Context(), DrainOptions{}); err != nil {
 		t.Errorf("got error %v, want none", err)
 	}
 	if rec := r.record(); rec.End != EndShutdown || rec.Refusal != RefusedShutdown {
@@ -258,7 +334,7 @@ func TestClose(t *testing.T) {
 	case <-time.After(patience / 10):
 		t.Error("got no list of sessions from a closed proxy, want an empty one")
 	}
-	if err := r.proxy.Drain(t.Context(), time.Hour); err != nil {
+	if err := r.proxy.Drain(t.Context(), DrainOptions{Over: time.Hour}); err != nil {
 		t.Errorf("got error %v, want none", err)
 	}
 }

@@ -11,10 +11,11 @@ import (
 // The system calls of the hot path. All of them work on non-blocking sockets, so none can hold a
 // thread; RawSyscall spares the scheduler's book-keeping around them (performance.md, 4).
 
-// recv reads into b and returns the number of bytes, 0 with errno 0 at the end of the stream.
-func recv(fd int32, b []byte) (int, syscall.Errno) {
+// recv reads into b and returns the number of bytes, 0 with errno 0 at the end of the stream. flags is 0, or
+// MSG_PEEK to leave the bytes where they are.
+func recv(fd int32, b []byte, flags uintptr) (int, syscall.Errno) {
 	for {
-		n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), 0, 0, 0)
+		n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), flags, 0, 0)
 		if errno != unix.EINTR {
 			return int(n), errno
 		}
