@@ -17,6 +17,10 @@ type Backend struct {
 	Phase Phase
 	// Ramp scales the capacity of a backend that has just joined, in (0,1]. Zero means 1.
 	Ramp float64
+	// Left tells that discovery does not name the backend any more. It is only still here because it holds
+	// connections: it is Draining, takes no client even if nobody else is there, has no weight, and no decision
+	// about a client depends on it. Brain fills this in.
+	Left bool
 }
 
 // weight is the static share of a backend: capacity times ramp (algorithms.md, client-hash: load

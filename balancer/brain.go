@@ -28,6 +28,7 @@ type Brain struct {
 	snapshot *Snapshot
 	seats    *Seats
 	members  map[string]*brainMember // also those that have left and still hold connections
+	overdue  map[string]bool         // backends that are to be empty by now, see Mover.Overdue
 	order    []*brainMember          // in the order of snapshot.Backends
 	joined   bool                    // the first list has come
 	state    State
@@ -65,6 +66,8 @@ type BrainOptions struct {
 // brainMember is one backend.
 type brainMember struct {
 	backend Backend // as discovery describes it
+	left    bool    // discovery does not name it any more …
+	leftAt  int64   // … since then, and it was not being emptied before; else 0
 	live    int     // connections
 	life    Life
 	vitals  Vitals
@@ -87,7 +90,7 @@ func NewBrain(o BrainOptions, now int64) (*Brain, error) {
 	}
 	b := &Brain{
 		o: o, loads: NewLoads(o.Load, now), heavy: NewHeavy(o.Heavy),
-		members: make(map[string]*brainMember), moved: newDepartures(),
+		members: make(map[string]*brainMember), overdue: make(map[string]bool), moved: newDepartures(),
 	}
 	o.Placement.Heavy = b.heavy
 	var err error
@@ -123,72 +126,9 @@ func (b *Brain) Forecast() *Forecast { return b.forecast }
 // Groups are the groups, to be read.
 func (b *Brain) Groups() *Groups { return b.groups }
 
-// Join makes this list the backends of the cluster. Names must be unique. The backends of the first list are
-// taken to be at work; one that joins later has to settle first, if anybody watches. Connections on a backend
-// that is not in the list any more stay counted, and one that returns is the same backend as before.
-func (b *Brain) Join(set []Backend, now int64) {
-	next := make(map[string]*brainMember, len(set))
-	for _, backend := range set {
-		m := b.members[backend.Name]
-		if m == nil {
-			m = &brainMember{}
-		}
-		if b.snapshot.Index(backend.Name) < 0 {
-			m.life = Life{Since: now}
-			if b.joined {
-				m.life = Discovered(now)
-				b.uneven, b.changed = true, now
-			}
-			m.vitals = Vitals{}
-		}
-		m.backend = backend
-		next[backend.Name] = m
-	}
-	for name, m := range b.members {
-		if next[name] == nil && m.live > 0 {
-			next[name] = m
-		}
-	}
-	if len(next) != len(b.members) {
-		b.moved.prune(b.snapshot)
-	}
-	b.members, b.joined = next, b.joined || len(set) > 0
-	b.publish(set, now)
-}
-
-// publish makes a new snapshot of these members.
-func (b *Brain) publish(set []Backend, now int64) {
-	list := make([]Backend, len(set))
-	for i, backend := range set {
-		if b.o.Watched {
-			m := b.members[backend.Name]
-			backend.Phase, backend.Ramp = m.life.Phase, b.ramp(m, now)
-		}
-		list[i] = backend
-	}
-	b.snapshot = NewSnapshot(b.snapshot.Generation+1, b.o.Key, list)
-	if p, ok := b.strategy.(Preparer); ok {
-		p.Prepare(b.snapshot)
-	}
-	b.seats = NewSeats(b.snapshot)
-	b.order = b.order[:0]
-	for i := range b.snapshot.Backends {
-		m := b.members[b.snapshot.Backends[i].Name]
-		b.order = append(b.order, m)
-		b.seats.Live[i] = m.live
-		b.seats.Total += m.live
-	}
-}
-
-// ramp is the factor for the weight of a member, in steps.
-func (b *Brain) ramp(m *brainMember, now int64) float64 {
-	r := m.life.Ramp(&b.o.Phases, now)
-	return float64(int(r*rampSteps+0.5)) / rampSteps
-}
-
 // Vital takes in what is known about a backend now; it counts from the next Tick on.
 func (b *Brain) Vital(backend string, v Vitals) {
-	if m := b.members[backend]; m != nil {
+	if m := b.members[backend]; m != nil && !m.left {
 		m.vitals = v
 	}
 }
@@ -213,7 +153,7 @@ func (b *Brain) Rate(id string) float64 { return b.heavy.Rate(id) }
 func (b *Brain) Predict(now int64) *Forecast {
 	b.forecast = b.loads.Forecast(b.snapshot, now)
 	if b.seats.Total > 0 {
-		b.forecast.Client = b.forecast.Traffic * float64(len(b.snapshot.Backends)) / float64(b.seats.Total)
+		b.forecast.Client = b.forecast.Traffic * float64(b.snapshot.members) / float64(b.seats.Total)
 	}
 	if b.adaptive == nil {
 		b.heavy.Follow(b.forecast)
@@ -277,6 +217,9 @@ func (b *Brain) live(now int64) []Change {
 	var changes []Change
 	stale := false
 	for i, m := range b.order {
+		if m.left {
+			continue
+		}
 		was := m.life.Phase
 		m.life = b.o.Phases.Next(m.life, m.vitals, now)
 		if is := m.life.Phase; is != was {
@@ -285,18 +228,9 @@ func (b *Brain) live(now int64) []Change {
 		stale = stale || m.life.Phase != b.snapshot.Backends[i].Phase || b.ramp(m, now) != b.snapshot.Backends[i].Ramp
 	}
 	if stale {
-		b.republish(now)
+		b.publish(now)
 	}
 	return changes
-}
-
-// republish makes a new snapshot of the same members.
-func (b *Brain) republish(now int64) {
-	set := make([]Backend, len(b.order))
-	for i, m := range b.order {
-		set[i] = m.backend
-	}
-	b.publish(set, now)
 }
 
 // Place chooses a backend for one attempt of a client and counts it there. tried names the backends that have
@@ -316,7 +250,7 @@ func (b *Brain) Place(c Client, tried []string, now int64) (int, Reason) {
 		b.seats.Take(i)
 		b.order[i].live++
 		b.heavy.Took(c.ID, b.snapshot.Backends[i].Name)
-		b.moved.back(c.ID)
+		b.moved.arrive(c.ID, now)
 	}
 	return i, why
 }
@@ -350,16 +284,16 @@ func (b *Brain) Release(c Client, backend string, how Leave, now int64) {
 		return
 	}
 	m.live--
-	if i := b.snapshot.Index(backend); i >= 0 {
-		b.seats.Live[i]--
-		b.seats.Total--
-	} else if m.live == 0 {
-		delete(b.members, backend)
-	}
+	i := b.snapshot.Index(backend) // it is there: it holds a connection
+	b.seats.Live[i]--
+	b.seats.Total--
 	b.heavy.Gone(c.ID, backend, now)
-	b.moved.gone(c.ID, backend, now)
+	b.moved.gone(c.ID, backend, how, now)
 	if c = b.known(c); c.Group != "" {
 		b.groups.Release(c, backend, how, now)
+	}
+	if b.forget(backend, m) {
+		b.publish(now)
 	}
 }
 

@@ -171,7 +171,7 @@ func TestOnlyTheClientsOfTheBackendMove(t *testing.T) {
 		for i := range set {
 			set[i].Capacity = float64(1 + i%3)
 		}
-		ids := clientIDs(3000)
+		ids := clientIDs(3000 / balancer.Fewer)
 		all := balancer.NewSnapshot(1, "k", set)
 		for leaver := range n {
 			rest := balancer.NewSnapshot(2, "k", slices.Delete(slices.Clone(set), leaver, leaver+1))
@@ -255,7 +255,7 @@ func binomial(n int, p float64) (mean, sd float64) {
 // deviations from its mean, whatever the weights and however alike the ids are.
 func TestHomesFollowTheWeights(t *testing.T) {
 	t.Parallel()
-	const clients = 60_000
+	const clients = 60_000 / balancer.Fewer
 	for _, weights := range [][]float64{{1, 1, 1}, {1, 1, 1, 1, 1, 1}, {1, 2, 4}, {5, 1, 1, 0.1}, {1, 1.1, 1.2, 1.3, 0.01}, {1e6, 2e6}} {
 		for _, form := range []string{"%d", "client-%06d", "%d-tail-that-is-the-same-for-all-of-the-clients"} {
 			set := some(len(weights))

@@ -3,7 +3,7 @@ package balancer
 // departures remember the clients that a plan has sent away: where they go when they come again, who is still
 // expected, and who was moved so lately that plans spare it.
 //
-//	add ─▶ leaving ── gone ──▶ away ── back ──▶ remembered ── restFor after add ──▶ forgotten
+//	add ─▶ leaving ── gone ──▶ away ─ arrive ─▶ remembered ── restFor after add ──▶ forgotten
 //	                             └─ lostAfter after add: lost ─▲
 //
 // A client may be back before it is gone: it has taken its session over by itself. Clients without an id cannot be
@@ -21,6 +21,9 @@ type departures struct {
 	lost        int
 	lostLately  []Lost // a ring once it is full
 	lostStart   int
+	moved       uint64 // connections that were ended …
+	returned    uint64 // … and clients of these that came again in time
+	returns     returns
 }
 
 // A departure is one client that was sent away.
@@ -32,6 +35,7 @@ type departure struct {
 	rate            float64
 	began, leftAt   int64
 	leaving, wanted bool // it still has its connection; it is expected to come again
+	evicted, back   bool // its connection was ended as it was to be; it has come again in time
 	heavy           bool // Heavy knows its rate as soon as it is back, otherwise only the next forecast does
 }
 
@@ -73,6 +77,9 @@ func (d *departures) add(c Client, from, to string, rate float64, heavy bool, no
 	if d.size >= maxDepartures {
 		d.forgetFirst()
 	}
+	if c.ID == "" {
+		d.moved++ // nobody will tell when it has happened
+	}
 	x := &departure{client: c.ID, group: c.Group, from: from, to: to, rate: rate, heavy: heavy, began: now, leftAt: now}
 	d.at(from).shed += rate
 	if c.ID != "" {
@@ -113,30 +120,59 @@ func (d *departures) place(client string, now int64) string {
 	return x.to
 }
 
-// back notes that a client has been placed.
-func (d *departures) back(client string) {
-	if x := d.byClient[client]; x != nil {
-		d.unexpect(x)
+// arrive notes that a client has been placed.
+func (d *departures) arrive(client string, now int64) {
+	x := d.byClient[client]
+	if x == nil {
+		return
 	}
+	if x.wanted {
+		x.back = true
+		if x.evicted {
+			d.returned++
+			d.returns.add(now-x.leftAt, now)
+		}
+	}
+	d.unexpect(x)
 }
 
 // gone notes that a connection has ended.
-func (d *departures) gone(client, backend string, now int64) {
+func (d *departures) gone(client, backend string, how Leave, now int64) {
 	if client == "" {
 		return
 	}
 	delete(d.planned, client)
-	if x := d.byClient[client]; x != nil && x.leaving && x.from == backend {
-		x.leftAt = now
-		d.unleave(x)
+	x := d.byClient[client]
+	if x == nil || !x.leaving || x.from != backend {
+		return
+	}
+	x.leftAt = now
+	d.unleave(x)
+	if how != Moved {
+		return
+	}
+	x.evicted = true
+	d.moved++
+	if x.back { // it was faster than its own eviction
+		d.returned++
+		d.returns.add(0, now)
 	}
 }
 
 // cancel forgets a departure that did not take place.
 func (d *departures) cancel(client string) *departure {
+	if client == "" {
+		d.moved--
+	}
 	x := d.byClient[client]
 	if x == nil {
 		return nil
+	}
+	if x.evicted {
+		d.moved--
+		if x.back {
+			d.returned--
+		}
 	}
 	d.settle(x)
 	delete(d.byClient, client)
@@ -257,11 +293,49 @@ func (d *departures) forecast() {
 	}
 }
 
-// prune forgets the backends that nobody talks about any more.
-func (d *departures) prune(s *Snapshot) {
+// prune forgets a backend that does not exist any more, and others that nobody talks about.
+func (d *departures) prune(backend string) {
 	for name, t := range d.backends {
-		if t.leaving == 0 && t.expected == 0 && s.Index(name) < 0 {
+		if t.leaving == 0 && t.expected == 0 && (name == backend || t.shed == 0 && t.rate == 0) {
 			delete(d.backends, name)
 		}
 	}
+}
+
+// returns are the times that clients took until they were back.
+type returns struct {
+	fresh  []int64 // since somebody has asked, at most maxFresh
+	lately [512]struct{ after, at int64 }
+	n      int // of all times
+}
+
+const (
+	maxFresh    = 1 << 16
+	slowReturn  = 30 * second // so long is too long (protocol.md, 4.5)
+	returnsFor  = 60 * second // a return says something about the present for so long
+	fewReturns  = 20          // fewer say nothing
+	slowPercent = 5
+)
+
+func (r *returns) add(after, now int64) {
+	if len(r.fresh) < maxFresh {
+		r.fresh = append(r.fresh, after)
+	}
+	at := &r.lately[r.n%len(r.lately)]
+	at.after, at.at = after, now
+	r.n++
+}
+
+// slow tells whether the 95th percentile of the latest returns is above the limit.
+func (r *returns) slow(now int64) bool {
+	n, slow := 0, 0
+	for i := range min(r.n, len(r.lately)) {
+		if x := &r.lately[i]; now-x.at < returnsFor {
+			n++
+			if x.after > slowReturn {
+				slow++
+			}
+		}
+	}
+	return n >= fewReturns && 100*slow > slowPercent*n
 }

@@ -13,6 +13,7 @@ type modelDeparture struct {
 	rate           float64
 	began, leftAt  int64
 	gone, returned bool
+	evicted, came  bool // for the counts: unlike those above not set when nobody speaks of it any more
 }
 
 // Against that model: who is expected where, who leaves, who is lost, who rests, and which groups wait.
@@ -50,20 +51,34 @@ func TestDeparturesQuick(t *testing.T) {
 					latest[c.ID] = x
 				}
 			case 1:
-				d.back(c.ID)
+				d.arrive(c.ID, now)
 				if x := latest[c.ID]; x != nil && !lost(x, now) {
+					x.came = x.came || !x.returned
 					x.returned = true
 				}
 			case 2:
 				backend := names[random.IntN(3)]
-				d.gone(c.ID, backend, now)
+				how := Leave(random.IntN(2))
+				d.gone(c.ID, backend, how, now)
 				if x := latest[c.ID]; x != nil && x.from == backend && !x.gone && !lost(x, now) {
-					x.gone, x.leftAt = true, now
+					x.gone, x.leftAt, x.evicted = true, now, how == Moved
 				}
+			}
+			moved, returned := uint64(0), uint64(0)
+			for _, x := range all {
+				if x.evicted || x.c.ID == "" {
+					moved++
+				}
+				if x.evicted && x.came {
+					returned++
+				}
+			}
+			if d.moved != moved || d.returned != returned {
+				t.Fatalf("seed %d: got %d moved, %d returned; want %d, %d", seed, d.moved, d.returned, moved, returned)
 			}
 			outstanding, gone, leaving, expected, away := 0, 0, map[string]int{}, map[string]int{}, map[string]int{}
 			for _, x := range all {
-				if x.c.Group != "" && (x.c.ID != "" && !x.gone && !lost(x, now) || now-x.leftAt < groupWait && !x.returned) {
+				if x.c.Group != "" && (x.c.ID != "" && !x.gone && !lost(x, now) || now-x.leftAt < groupWait && !x.returned && (x.c.ID == "" || !lost(x, now))) {
 					away[x.c.Group]++
 				}
 				if x.c.ID == "" {

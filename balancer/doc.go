@@ -42,11 +42,12 @@
 //
 // # What all strategies promise
 //
-// A backend that is down, or has failed this client already, is never picked. Of the others a ready or ramping one
+// A backend that is down, has left, or has failed this client already, is never picked. Of the others a ready or ramping one
 // within its bound comes first, then those that are full or hot, then those that join or drain. Nobody is turned
 // away while any is left. Stable names decide, and the weights; neither addresses nor the order of discovery do.
 // Pick allocates nothing, except with the first client after a new snapshot. Preview says what Pick would and leaves
-// no trace.
+// no trace. A backend that has left, which discovery does not name any more, is in a Snapshot only for as long as it
+// holds connections, so that plans empty it: every decision is as if it were not there.
 //
 // Several instances of mqttlb share no state, so it matters what else a strategy promises:
 //

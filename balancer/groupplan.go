@@ -27,10 +27,14 @@ type GroupMove struct {
 //
 // Repair moves members only between backends that may take them. Members on a backend that is hot,
 // draining or gone are the business of whoever decided that; they are counted again when they come.
-// A leased seat counts but cannot be moved. A member with an ordinal moves only to its own seat.
+// A leased seat counts but cannot be moved. A member with an ordinal moves only to its own seat. While very many leases
+// have just ended and are being cleared away, some with every call, the plan is empty.
 func (g *Groups) Repair(s *Snapshot, seats *Seats, now int64) []GroupMove {
-	g.book.expire(now)
+	g.book.expire(now, "")
 	g.book.adopt(s)
+	if g.book.behind(now) {
+		return nil
+	}
 	// A copy, because the plan counts its own moves; and what one client has tried is not our concern.
 	own := &Seats{Live: slices.Clone(seats.Live), Total: seats.Total}
 	p := groupPlan{groups: g, s: s}
@@ -40,16 +44,36 @@ func (g *Groups) Repair(s *Snapshot, seats *Seats, now int64) []GroupMove {
 		if g.deal.best != rankFit {
 			break // there is nobody to move to
 		}
+		g.spareCooled(now)
 		p.repair(at)
 	}
 	return p.moves
+}
+
+// spareCooled takes backends out of the deal that members were moved away from lately because they were hot: to even
+// out the group would take the members back.
+func (g *Groups) spareCooled(now int64) {
+	d := &g.deal
+	for name, at := range g.cooled {
+		if now-at >= restFor {
+			delete(g.cooled, name)
+			continue
+		}
+		if i := d.s.Index(name); i >= 0 && d.ranks[i] == d.best && d.n > 1 {
+			d.n--
+			d.seats -= d.occupied[i]
+			d.load -= d.live[i]
+			d.weight -= d.s.weights[i]
+			d.ranks[i] = rankFull
+		}
+	}
 }
 
 // Reseat begins a planned move of a member: its seat on the backend from is free at once, and one on the backend
 // to is kept for it for as long as a lease. So it finds its place where the plan said, however many others come
 // and go meanwhile. A member without an id, or one that sits elsewhere by now, keeps what it has.
 func (g *Groups) Reseat(c Client, from, to string, s *Snapshot, now int64) {
-	g.book.expire(now)
+	g.book.expire(now, c.Group)
 	g.book.adopt(s)
 	i := s.Index(to)
 	if c.ID == "" || !g.seatsFor(c) {
@@ -74,7 +98,7 @@ func (g *Groups) Reseat(c Client, from, to string, s *Snapshot, now int64) {
 
 // unseat takes a Reseat back: the member is still connected to the backend from.
 func (g *Groups) unseat(c Client, from, to string, s *Snapshot, now int64) {
-	g.book.expire(now)
+	g.book.expire(now, c.Group)
 	g.book.adopt(s)
 	i, m := s.Index(from), g.book.members[c.ID]
 	if i < 0 || m == nil || m.group.name != c.Group || g.book.slots[m.slot].name != to || m.connections > 0 {
@@ -82,6 +106,12 @@ func (g *Groups) unseat(c Client, from, to string, s *Snapshot, now int64) {
 	}
 	g.book.vacate(m)
 	g.book.seat(c, i)
+}
+
+// sparesCooled tells whether spareCooled takes a backend out.
+func (g *Groups) sparesCooled(s *Snapshot, i int) bool {
+	_, cooled := g.cooled[s.Backends[i].Name]
+	return cooled
 }
 
 // groupPlan grows a plan by playing it through on the deal of groups.
@@ -111,6 +141,9 @@ func (p *groupPlan) renumber(at *group) {
 			continue
 		}
 		to := p.groups.owner(at, p.s, m.ordinal)
+		if to >= 0 && p.groups.sparesCooled(p.s, to) {
+			continue
+		}
 		if to >= 0 && d.ranks[to] != d.best {
 			to = p.groups.standIn(at, p.s, to, m.ordinal)
 		}

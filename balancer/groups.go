@@ -32,8 +32,9 @@ import (
 type Groups struct {
 	options GroupOptions
 	book    seatBook
-	deal    deal  // of the current decision; kept to save its memory
-	blank   group // stands in for a group that has no members yet
+	deal    deal             // of the current decision; kept to save its memory
+	cooled  map[string]int64 // when a member was last moved away from a backend because that was hot
+	blank   group            // stands in for a group that has no members yet
 
 	// names are lists of backends for reasons, by the bits of their positions in the book's snapshot: a
 	// decision must not allocate, and few lists occur.
@@ -94,7 +95,7 @@ func NewGroups(o GroupOptions) *Groups {
 	if o.Fallback == nil {
 		o.Fallback = &clientHash{bound: 1.25, anonymous: newRoundRobin(uint64(o.Instance))}
 	}
-	return &Groups{options: o, book: newSeatBook()}
+	return &Groups{options: o, book: newSeatBook(), cooled: make(map[string]int64)}
 }
 
 // SetHold changes the lease of members that leave from now on: a rolling update deserves more
@@ -103,7 +104,7 @@ func NewGroups(o GroupOptions) *Groups {
 func (g *Groups) SetHold(nanoseconds int64) { g.options.Hold = nanoseconds }
 
 // Len tells how many groups and how many members have a seat, live or leased. Members without a
-// client id count for their group but not here.
+// client id count for their group but not here. Leases that have just ended may still count if they were very many.
 func (g *Groups) Len() (groups, members int) { return len(g.book.groups), len(g.book.members) }
 
 // Place chooses a backend as Strategy.Pick does and counts the client as a member of its group. Group
@@ -113,7 +114,7 @@ func (g *Groups) Len() (groups, members int) { return len(g.book.groups), len(g.
 // seat, so that the broker sees both connections. When a backend did not accept the client, Release
 // it as Moved and Place it again with the backend among seats.Tried.
 func (g *Groups) Place(c Client, s *Snapshot, seats *Seats, now int64) (int, Reason) {
-	g.book.expire(now)
+	g.book.expire(now, c.Group)
 	g.book.adopt(s)
 	if !g.seatsFor(c) {
 		return g.options.Fallback.Pick(c, s, seats)
@@ -130,7 +131,7 @@ func (g *Groups) Place(c Client, s *Snapshot, seats *Seats, now int64) (int, Rea
 
 // Preview answers as Place would and seats nobody.
 func (g *Groups) Preview(c Client, s *Snapshot, seats *Seats, now int64) (int, Reason) {
-	g.book.expire(now)
+	g.book.expire(now, c.Group)
 	g.book.adopt(s)
 	if !g.seatsFor(c) {
 		return Preview(g.options.Fallback, c, s, seats)
@@ -154,7 +155,7 @@ const (
 // Releasing somebody who has no seat there is not an error: the client may have been placed by
 // Fallback, or have moved on while its former connection was still dying.
 func (g *Groups) Release(c Client, backend string, how Leave, now int64) {
-	g.book.expire(now)
+	g.book.expire(now, c.Group)
 	hold := g.options.Hold
 	if how == Moved {
 		hold = 0
@@ -182,6 +183,10 @@ func (g *Groups) full(c Client) bool {
 func (g *Groups) decide(c Client, s *Snapshot, seats *Seats, now int64) (int, Reason) {
 	why := Reason{Strategy: groupSpread, Group: c.Group}
 	seat, m := g.seatOf(c)
+	loose := -1
+	if seat >= 0 && m.enrolled {
+		seat, loose = -1, seat // nobody has chosen it
+	}
 	if seat >= 0 && s.rank(seat, seats, 0) == rankFit { // rules 0 and 1, the usual case: no need to look around
 		return seat, why.keeping(m, now)
 	}
@@ -190,6 +195,9 @@ func (g *Groups) decide(c Client, s *Snapshot, seats *Seats, now int64) (int, Re
 	d.survey(s, seats, at, g.book.slotAt)
 	if d.best == rankNone {
 		return -1, why
+	}
+	if loose >= 0 && d.ranks[loose] == d.best {
+		d.free(loose)
 	}
 	if seat >= 0 && d.ranks[seat] == d.best {
 		return seat, why.keeping(m, now)

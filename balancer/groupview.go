@@ -12,7 +12,7 @@ type GroupView struct {
 	Name string
 	// Live counts the members that are connected, Leased the seats that are kept for members that are away.
 	Live, Leased []int
-	// Elsewhere counts the members that are connected to backends that are not in the snapshot any more.
+	// Elsewhere counts the members that are connected to backends that have left.
 	Elsewhere int
 	// Members counts all that are connected, Away all seats that are kept, on whatever backend.
 	Members, Away int
@@ -30,10 +30,10 @@ type GroupView struct {
 // or not.
 func (b *Brain) AllGroups(now int64) iter.Seq[*GroupView] {
 	return func(yield func(*GroupView) bool) {
-		b.groups.book.expire(now)
+		b.groups.book.expire(now, "")
 		v := viewer{brain: b}
-		for _, at := range b.groups.book.groups {
-			if !yield(v.look(at)) {
+		for name := range b.groups.book.groups {
+			if at := b.groups.book.lapse(name, now); at != nil && !yield(v.look(at)) {
 				return
 			}
 		}
@@ -42,7 +42,7 @@ func (b *Brain) AllGroups(now int64) iter.Seq[*GroupView] {
 
 // Group shows one group; false if nobody of it has a seat.
 func (b *Brain) Group(name string, now int64) (GroupView, bool) {
-	b.groups.book.expire(now)
+	b.groups.book.expire(now, name)
 	at := b.groups.book.groups[name]
 	if at == nil {
 		return GroupView{Name: name}, false
@@ -133,7 +133,7 @@ func (v *viewer) look(at *group) *GroupView {
 		w.Members += t.live + t.nameless
 		w.Away += t.held
 		switch i := book.slots[slot].index; {
-		case i >= 0:
+		case i >= 0 && !s.Backends[i].Left:
 			w.Live[i], w.Leased[i] = t.live+t.nameless, t.held
 		default:
 			w.Elsewhere += t.live + t.nameless

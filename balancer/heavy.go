@@ -191,6 +191,9 @@ func (h *Heavy) shift(backend string, rate float64) {
 // A backend that ramps up counts as that much smaller: the few heavy clients that return during a ramp would
 // otherwise all go to the newcomer.
 func (h *Heavy) load(s *Snapshot, i int, less float64) float64 {
+	if s.Backends[i].Left {
+		return math.Inf(1)
+	}
 	name := s.Backends[i].Name
 	b, _ := h.forecast.Of(name)
 	capacity := s.Backends[i].capacity()

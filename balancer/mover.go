@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"cmp"
+	"fmt"
 	"iter"
 	"slices"
 )
@@ -11,7 +12,8 @@ import (
 type MoverOptions struct {
 	Plan PlanOptions
 	// Rate is how many clients per second may be moved in the whole cluster: 100. A pause is made up for by a
-	// burst of one second's worth at most.
+	// burst of one second's worth at most. The moments are not on the beat, but up to a fifth off: several balancers
+	// would stay in step.
 	Rate float64
 	// PerBackend is how many clients per second may leave one backend: half of Rate, thus 50. They go in bursts of
 	// at most PerBackendBurst: a fifth of PerBackend, thus 10. As a Begin moves no more than a burst from one
@@ -21,8 +23,14 @@ type MoverOptions struct {
 	Cooling float64
 	// Instances is how many balancers share the cluster; each takes its part of all rates: 1.
 	Instances int
-	// InFlight is the part of the sessions that may be away at once: 0.02, but at least one client.
+	// Seed makes the moments of different balancers differ.
+	Seed uint64
+	// InFlight is the part of the sessions that may be away at once: 0.02, but at least one client. From 1 on it is a
+	// number of clients of the whole cluster.
 	InFlight float64
+	// InFlightLeast is how many may be away in any case, where InFlight is a part: 1. In a small cluster the part is
+	// less than a client or two, and then every move would wait for the one before.
+	InFlightLeast int
 	// Interval is the time between two calls of Begin in the usual course of things, or more: 1 s. After a gap of
 	// more than three of them something was frozen, and nobody is moved for 30 s.
 	Interval int64
@@ -61,6 +69,10 @@ type Mover struct {
 	last   int64 // call of Begin
 	frozen int64 // pause until then
 
+	begun     int64  // when the last move began
+	hindrance string // what was last in the way of one
+	held      map[string]int
+
 	need  *Need // what the next plan is for, nil if that is to be found out …
 	asked int64 // … and when it was
 	stamp stamp // of what the plan was made for
@@ -80,6 +92,7 @@ type stamp struct {
 	state    ClusterState
 	forecast *Forecast // while something is being cooled
 	options  PlanOptions
+	absent   int // backends that have left and are not emptied yet
 }
 
 const (
@@ -93,11 +106,49 @@ const (
 // NewMover returns a Mover that has nothing under way.
 func NewMover(b *Brain, o MoverOptions, now int64) *Mover {
 	o = o.withDefaults()
-	return &Mover{b: b, o: o, budget: newBudget(o, now), slow: make(map[string]bool), last: now, wait: replan}
+	return &Mover{
+		b: b, o: o, budget: newBudget(o, now), slow: make(map[string]bool), held: make(map[string]int),
+		last: now, begun: now, wait: replan,
+	}
 }
 
-// SetPlan changes the options of the plans to come.
-func (m *Mover) SetPlan(o PlanOptions) { m.o.Plan = o.withDefaults() }
+// SetOptions changes the options. Who is away and who rests, the ordered rates and all counts stay as they are.
+func (m *Mover) SetOptions(o MoverOptions) {
+	m.o = o.withDefaults()
+	m.budget.change(m.o)
+	m.drop()
+}
+
+// SetRate orders the rate at which a backend is emptied, in clients per second in the whole cluster, of which this
+// instance takes its part; 0 gives back the usual one. An ordered rate replaces both PerBackend and Rate for these
+// moves, be it lower or higher. They do not wait for the budget of the cluster, but use up what is in it, so that other
+// moves make room for them: the cluster as a whole moves no more than the greater of Rate and all ordered rates
+// together. InFlight holds for them too.
+func (m *Mover) SetRate(backend string, perSecond float64) {
+	if perSecond == m.budget.orders[backend] {
+		return
+	}
+	m.budget.order(backend, perSecond)
+	m.drop()
+}
+
+// Overdue tells that a backend is to be empty by now, or takes that back. While it drains, its clients are moved
+// whatever their wills and however young they are, and Forced. Only sessions that live on one broker still stay.
+func (m *Mover) Overdue(backend string, overdue bool) {
+	switch {
+	case overdue == m.b.overdue[backend]:
+		return
+	case overdue:
+		m.b.overdue[backend] = true
+	default:
+		delete(m.b.overdue, backend)
+	}
+	m.drop()
+}
+
+// Held is how many clients stay on a backend that is being emptied because of their wills (PlanOptions.KeepWills), as
+// of the last plan. There is a new one every half minute at the latest.
+func (m *Mover) Held(backend string) int { return m.held[backend] }
 
 // Need is which sessions the next Begin will look at, nil if none. Whoever has very many sessions asks first,
 // gathers the sessions that Need.Of is true for, and passes these.
@@ -113,6 +164,7 @@ func (m *Mover) Need(now int64) *Need {
 	}
 	if m.need, m.asked = m.b.Need(m.o.Plan, now), now; m.need == nil {
 		m.planned(0, now)
+		clear(m.held)
 	}
 	return m.need
 }
@@ -132,10 +184,32 @@ func (m *Mover) Begin(sessions iter.Seq[Session], now int64) []Move {
 	if need := m.Need(now); need != nil && sessions != nil {
 		m.replan(need, sessions, now)
 	}
-	if now >= m.frozen && !m.slow[""] && len(m.lanes) > 0 {
+	if now >= m.frozen && !m.slow[""] && len(m.lanes) > 0 && !m.b.moved.returns.slow(now) {
 		m.round(now)
 	}
 	return m.out
+}
+
+// Paused says for people why nobody is moved, empty if nothing keeps clients from being moved, or if there is nobody to
+// be moved: then only what would keep everybody is told.
+func (m *Mover) Paused(now int64) string {
+	const lively = second // after a move has begun, what delays the next one is the course of things
+	d := &m.b.moved
+	switch limit := m.budget.away(m.b.seats.Total + d.outstanding); {
+	case purposes(m.b.state.Cluster) == [Levelling + 1]bool{}:
+		return "the cluster is " + m.b.state.Cluster.String()
+	case now < m.frozen:
+		return fmt.Sprintf("the process stood still, %d s are left to look around", (m.frozen-now+second-1)/second)
+	case m.slow[""]:
+		return "the backends are slow"
+	case d.returns.slow(now):
+		return fmt.Sprintf("clients take longer than %d s to come back", slowReturn/second)
+	case m.Pending() == 0 || now-m.begun < lively:
+		return ""
+	case d.outstanding >= limit:
+		return fmt.Sprintf("%d clients are away, and no more than %d may be", d.outstanding, limit)
+	}
+	return m.hindrance
 }
 
 // Stay takes back a move that Begin has returned and that was not carried out: its connection goes on, or was not
@@ -163,6 +237,19 @@ func (m *Mover) Pending() int {
 // Outstanding is how many clients have been sent away, have not come again and have not been given up. Clients
 // without an id are not among them.
 func (m *Mover) Outstanding() int { return m.b.moved.outstanding }
+
+// Counts are how many connections have been ended to move their clients, and how many of these clients have come again
+// within five minutes. Clients without an id cannot be recognised then.
+func (m *Mover) Counts() (moved, returned uint64) { return m.b.moved.moved, m.b.moved.returned }
+
+// Returns are how long the clients were away that have come again since the last call, in nanoseconds, at most 65 536
+// of them: 0 for one that came before its connection had ended. The slice is valid until the next client comes.
+func (m *Mover) Returns() []int64 {
+	r := &m.b.moved.returns
+	out := r.fresh
+	r.fresh = r.fresh[:0]
+	return out
+}
 
 // A Lost is a client that was moved and has not come again.
 type Lost struct {
@@ -195,6 +282,11 @@ func (m *Mover) stampNow() stamp {
 	s := stamp{snapshot: m.b.snapshot, state: m.b.state.Cluster, options: m.o.Plan}
 	if slices.ContainsFunc(s.snapshot.Backends, func(b Backend) bool { return b.Phase == Hot }) {
 		s.forecast = m.b.forecast
+	}
+	for i := range s.snapshot.Backends {
+		if s.snapshot.Backends[i].Left && !m.b.emptying(i, m.o.Plan, m.last) {
+			s.absent++
+		}
 	}
 	return s
 }

@@ -23,7 +23,15 @@ func (m *Mover) replan(need *Need, sessions iter.Seq[Session], now int64) {
 	m.drop()
 	m.wait = wait
 	o := m.o.Plan
-	minute := int(m.o.Rate/float64(m.o.Instances)*float64(planFor)/float64(second)) + 1
+	minute := int(m.budget.share(m.o.Rate)*float64(planFor)/float64(second)) + 1
+	m.work.most = m.work.most[:0]
+	for i := range m.b.snapshot.Backends {
+		most := m.budget.perMinute(m.b.snapshot.Backends[i].Name)
+		m.work.most = append(m.work.most, most)
+		if m.budget.orders[m.b.snapshot.Backends[i].Name] > 0 {
+			minute += most
+		}
+	}
 	whole := o.Limit > 0 && o.Limit <= minute
 	if !whole {
 		o.Limit = minute
@@ -31,8 +39,14 @@ func (m *Mover) replan(need *Need, sessions iter.Seq[Session], now int64) {
 	m.work.reset(m.b, o, now)
 	m.plan = m.work.plan(need, sessions)
 	m.planned(len(m.plan), now)
-	if !whole && len(m.plan) == minute {
+	if !whole && len(m.plan) == minute || m.work.cut {
 		m.again = now // there is more
+	}
+	clear(m.held)
+	for i, n := range m.work.held {
+		if n > 0 {
+			m.held[m.b.snapshot.Backends[i].Name] = n
+		}
 	}
 	for i := range m.plan {
 		m.enqueue(int32(i))
@@ -144,6 +158,7 @@ func (m *Mover) try(mv *Move, from int, now int64) verdict {
 	if to >= 0 {
 		name := p.s.Backends[to].Name
 		if m.slow[name] {
+			m.hindrance = name + " is slow"
 			return later
 		}
 		if id != "" {
@@ -154,8 +169,13 @@ func (m *Mover) try(mv *Move, from int, now int64) verdict {
 	p.shift(from, to, mv.Rate)
 	m.budget.spend(mv, now)
 	m.out = append(m.out, *mv)
-	if mv.Why == Levelling {
+	m.begun, m.hindrance = now, ""
+	switch mv.Why {
+	case Levelling:
 		m.b.changed = now
+	case Cooling:
+		m.b.groups.cooled[mv.From] = now
+	case Emptying, Spreading:
 	}
 	return begun
 }
@@ -180,13 +200,19 @@ func (m *Mover) aim(mv *Move, from int) (to int, v verdict) {
 	switch mv.Why {
 	case Emptying:
 		to, ok := p.destination(mv.Client, from)
-		if !ok || p.makeshift && m.coming() {
+		switch {
+		case !ok:
+			m.hindrance = "no other backend takes clients"
+			return to, later
+		case p.makeshift && m.coming():
+			m.hindrance = "an updated backend is about to take clients"
 			return to, later
 		}
 		return to, begun
 	case Cooling:
 		to, ok := p.cooler(mv.Client, from)
 		if !ok {
+			m.hindrance = "no other backend takes clients"
 			return to, later
 		}
 		return to, begun
@@ -194,7 +220,7 @@ func (m *Mover) aim(mv *Move, from int) (to int, v verdict) {
 		if !p.surplus(mv.Client, from) {
 			return -1, never
 		}
-		if to = p.seat(mv.Client, from); !p.suits(to, from) {
+		if to = p.seat(mv.Client, from, Spreading); !p.suits(to, from) {
 			return to, never
 		}
 		return to, begun

@@ -12,7 +12,7 @@ func seconds(n int64) int64 { return n * 1e9 }
 // tests' allocations would count.)
 func TestDecisionsDoNotAllocate(t *testing.T) {
 	for _, r := range rows() {
-		for seed := range uint64(4) {
+		for seed := range uint64(4 / fewer) {
 			h := newHistory(t, r, rand.New(rand.NewPCG(seed, 5)), seed)
 			for range 120 {
 				h.step()

@@ -69,6 +69,8 @@ type Move struct {
 	// Handle and Rate are those of the Session.
 	Handle uint64
 	Rate   float64
+	// Forced tells that the client has to go even if it cannot be moved gently: see Mover.Overdue.
+	Forced bool
 }
 
 // PlanOptions are the settings of plans. The zero value means the defaults, which the field comments name.
@@ -77,13 +79,16 @@ type PlanOptions struct {
 	Goal float64
 	// MinAge is how old a connection must be before it is moved: 60 s. Below 0 means that age does not matter.
 	MinAge int64
+	// Absence is for how long a backend that has left keeps its connections before it is emptied: what is missing in
+	// one answer of discovery may be in the next. 0 is not at all. One that was being emptied when it left does not wait.
+	Absence int64
 	// Manual leaves everything undone that nobody has asked for: draining backends are emptied, and see Brain.Level.
 	Manual bool
 	// Level makes this plan level in state BALANCED although nothing has joined, and despite Manual: a dry run of
 	// what Brain.Level would set off.
 	Level bool
 	// MoveWills lets clients with a PromptWill be moved for other purposes than Emptying. KeepWills leaves them
-	// alone even then; a backend that has such clients does not become empty.
+	// alone even then; a backend that has such clients does not become empty, see Mover.Held and Mover.Overdue.
 	MoveWills, KeepWills bool
 	// Limit bounds the number of moves. 0 means all.
 	Limit int

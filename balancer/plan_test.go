@@ -166,8 +166,8 @@ func TestPlanSpares(t *testing.T) {
 	young := func(_ *planStage, s *Session) { s.Since = 941 * second }
 	moved := func(p *planStage, s *Session) {
 		p.b.moved.add(s.Client, "x", s.Backend, 0, false, 401*second)
-		p.b.moved.back(s.Client.ID)
-		p.b.moved.gone(s.Client.ID, "x", 402*second)
+		p.b.moved.arrive(s.Client.ID, p.now)
+		p.b.moved.gone(s.Client.ID, "x", Moved, 402*second)
 	}
 	leaving := func(p *planStage, s *Session) { p.b.Move(s.Client, s.Backend, "c", p.now) }
 	prompt := func(_ *planStage, s *Session) { s.Will = PromptWill }
@@ -211,7 +211,11 @@ func TestPlanSpares(t *testing.T) {
 				p.b.Predict(p.now)
 				want = test.cooled
 			case Levelling:
-				set = named("a", "c") // and nobody on c: everybody of a whose home is c may be needed
+				set = named("a", "c")               // and nobody on c: everybody of a whose home is c may be needed
+				for _, s := range p.sessions[10:] { // b need not be emptied
+					p.b.Release(s.Client, s.Backend, Left, p.now)
+				}
+				p.sessions = p.sessions[:10]
 				want = test.levelledToo
 			case Spreading:
 			}
@@ -259,8 +263,8 @@ func TestPlanRanksByHarm(t *testing.T) {
 		}
 	}
 	p.b.moved.add(Client{ID: "moved-lately"}, "b", "a", 0, false, p.now-second)
-	p.b.moved.back("moved-lately")
-	p.b.moved.gone("moved-lately", "b", p.now)
+	p.b.moved.arrive("moved-lately", p.now)
+	p.b.moved.gone("moved-lately", "b", Moved, p.now)
 	set := named("a", "b")
 	set[0].Phase = Draining
 	p.b.Join(set, p.now)

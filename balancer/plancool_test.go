@@ -80,7 +80,7 @@ func TestCoolingIsCheap(t *testing.T) {
 		{"all equal", 1.3, 834},
 		{"all equal", 1.5, 1500},
 	} {
-		const runs = 10
+		const runs = 2 + 8/fewer
 		moves, shared := 0, 0
 		for seed := range uint64(runs) {
 			p := hotStage(t, seed, test.population, test.times)

@@ -90,6 +90,74 @@ func TestDrainLeaves(t *testing.T) {
 	}
 }
 
+// Who stays because of a will is counted, and goes when the backend is overdue, as do the young; those whose session lives
+// on the broker stay even then.
+func TestDrainOverdue(t *testing.T) {
+	t.Parallel()
+	for _, node := range []bool{false, true} {
+		o := MoverOptions{Plan: PlanOptions{KeepWills: true}}
+		w := newPlanWorld(t, 6, BrainOptions{Watched: true, Placement: Options{NodeScope: node}}, o, 3)
+		w.fill(900, func(i int, p *planClient) {
+			if p.c.Persistent = i%3 == 0; i%2 == 0 {
+				p.will = PromptWill
+			}
+		})
+		held, tied := map[string]int{}, 0
+		for i := range w.clients {
+			p := &w.clients[i]
+			switch {
+			case node && p.c.Persistent:
+				if p.backend == "n0" {
+					tied++
+				}
+			case p.will == PromptWill:
+				held[p.backend]++
+			}
+			if i%10 == 5 {
+				p.since = w.now + 1000*second // for ever young
+			}
+		}
+		w.vitals["n0"] = Vitals{Passed: true, Drain: true}
+		w.run(130, nil)
+		for _, m := range w.m.out {
+			if m.Forced {
+				t.Fatalf("%+v is forced in time", m)
+			}
+		}
+		if w.m.Held("n0") != held["n0"] || w.m.Held("n1") != 0 || held["n0"] == 0 {
+			t.Errorf("got %d held on n0, %d on n1; want %d, none", w.m.Held("n0"), w.m.Held("n1"), held["n0"])
+		}
+		young, forced := w.b.Connections("n0")-held["n0"]-tied, 0
+		if young <= 0 {
+			t.Fatal("there are no young ones")
+		}
+		w.each = func() {
+			for _, m := range w.m.out {
+				if forced++; !m.Forced {
+					t.Fatalf("%+v is not forced", m)
+				}
+			}
+		}
+		w.m.Overdue("n0", true)
+		w.run(60, nil)
+		if w.b.Connections("n0") != tied || forced < held["n0"]+young || w.m.Held("n0") != 0 {
+			t.Errorf("overdue: got %d left, %d forced, %d held; want %d, %d, none", w.b.Connections("n0"), forced, w.m.Held("n0"), tied, held["n0"]+young)
+		}
+		w.each = func() {}
+		w.m.Overdue("n0", false)
+		w.vitals["n0"], w.vitals["n1"] = Vitals{Passed: true}, Vitals{Passed: true, Drain: true}
+		w.run(130, nil)
+		if w.m.Held("n1") == 0 {
+			t.Error("nobody is held on the next backend")
+		}
+		w.vitals["n1"] = Vitals{Passed: true}
+		w.run(60, nil)
+		if w.m.Held("n1") != 0 {
+			t.Errorf("got %d held on a backend that is taken back", w.m.Held("n1"))
+		}
+	}
+}
+
 // Clients that came a moment ago are moved when they are a minute old, not before.
 func TestDrainWaitsForTheYoung(t *testing.T) {
 	t.Parallel()

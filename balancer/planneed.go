@@ -15,6 +15,7 @@ type Need struct {
 	keepWills bool
 
 	draining []bool              // by position: to be emptied
+	overdue  []bool              // by position: to be empty by now
 	excess   []float64           // by position: traffic that a hot backend has too much
 	groups   map[string]struct{} // to be spread
 	gives    []bool              // by position: may lose clients to level
@@ -30,13 +31,13 @@ func (b *Brain) Need(o PlanOptions, now int64) *Need {
 	allowed := purposes(b.state.Cluster)
 	need := &Need{
 		snapshot: s, positions: make(map[string]int, n), cutoff: now - o.MinAge, node: b.o.Placement.NodeScope,
-		moveWills: o.MoveWills, keepWills: o.KeepWills, draining: make([]bool, n), excess: make([]float64, n),
+		moveWills: o.MoveWills, keepWills: o.KeepWills, draining: make([]bool, n), overdue: make([]bool, n), excess: make([]float64, n),
 	}
 	wanted := false
 	for i := range s.Backends {
 		need.positions[s.Backends[i].Name] = i
-		if allowed[Emptying] && s.Backends[i].Phase == Draining && b.seats.Live[i] > b.moved.at(s.Backends[i].Name).leaving {
-			need.draining[i], wanted = true, true
+		if allowed[Emptying] && b.emptying(i, o, now) && b.seats.Live[i] > b.moved.at(s.Backends[i].Name).leaving {
+			need.draining[i], need.overdue[i], wanted = true, b.overdue[s.Backends[i].Name], true
 		}
 	}
 	if allowed[Cooling] && !o.Manual && b.overheated(need.excess) {
@@ -56,23 +57,41 @@ func (b *Brain) Need(o PlanOptions, now int64) *Need {
 	return need
 }
 
-// Of tells whether the plan has to look at a session.
+// emptying tells whether a backend is to be emptied now.
+func (b *Brain) emptying(i int, o PlanOptions, now int64) bool {
+	m := b.order[i]
+	return b.snapshot.Backends[i].Phase == Draining && !(m.left && m.leftAt != 0 && now-m.leftAt < o.Absence)
+}
+
+// Of tells whether the plan has to look at a session, be it only to count it.
 func (n *Need) Of(s *Session) bool {
+	if _, held := n.held(s); held {
+		return true
+	}
 	_, _, _, ok := n.sort(s)
 	return ok
+}
+
+// held tells whether a session stays on a backend that is being emptied because of its will, and where that is.
+func (n *Need) held(s *Session) (from int, held bool) {
+	if !n.keepWills || s.Will != PromptWill || n.node && s.Client.Persistent {
+		return 0, false
+	}
+	from, known := n.positions[s.Backend]
+	return from, known && n.draining[from] && !n.overdue[from]
 }
 
 // sort tells what a session may be moved for, where it is, and where its home is if that is the purpose: -1 if
 // that is for the strategy to say.
 func (n *Need) sort(s *Session) (why Purpose, from, home int, ok bool) {
 	from, known := n.positions[s.Backend]
-	if !known || s.Since > n.cutoff || n.node && s.Client.Persistent {
+	if !known || s.Since > n.cutoff && !n.overdue[from] || n.node && s.Client.Persistent {
 		return 0, 0, 0, false
 	}
 	c := &s.Client
 	switch {
 	case n.draining[from]:
-		return Emptying, from, -1, s.Will != PromptWill || !n.keepWills
+		return Emptying, from, -1, s.Will != PromptWill || !n.keepWills || n.overdue[from]
 	case s.Will == PromptWill && (n.keepWills || !n.moveWills):
 		return 0, 0, 0, false
 	case n.excess[from] > 0:

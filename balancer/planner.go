@@ -24,6 +24,9 @@ type planner struct {
 	candidates []candidate
 	keys       [Levelling + 1][]uint64 // the candidates for each purpose
 	members    map[memberOf]int        // how many of a group were seen on a backend
+	held       []int                   // by position: sessions that stay because of their wills
+	most       []int                   // by position: how many may leave a backend that is emptied; nil for all
+	cut        bool                    // most has kept moves out of the plan
 	moves      []Move
 }
 
@@ -54,13 +57,14 @@ func (p *planner) reset(b *Brain, o PlanOptions, now int64) {
 	b.expected(&p.seats)
 	clear(p.shifted)
 	p.loads = p.loads[:0]
-	b.groups.book.expire(now)
+	b.groups.book.expire(now, "")
 	b.groups.book.adopt(p.s)
 }
 
 // plan makes the plan.
 func (p *planner) plan(need *Need, sessions iter.Seq[Session]) []Move {
-	p.members, p.moves = make(map[memberOf]int), p.moves[:0]
+	p.members, p.moves, p.cut = make(map[memberOf]int), p.moves[:0], false
+	p.held = append(p.held[:0], make([]int, len(p.s.Backends))...)
 	for s := range sessions {
 		p.look(need, &s)
 	}
@@ -76,6 +80,10 @@ func (p *planner) plan(need *Need, sessions iter.Seq[Session]) []Move {
 
 // look sorts a session in.
 func (p *planner) look(need *Need, s *Session) {
+	if at, held := need.held(s); held {
+		p.held[at]++
+		return
+	}
 	why, from, home, ok := need.sort(s)
 	if !ok || p.b.moved.leavingFrom(s.Client.ID, s.Backend) {
 		return
@@ -141,8 +149,15 @@ func (p *planner) empty() {
 			return
 		}
 		x := &p.candidates[uint32(key)]
+		if p.most != nil && p.most[x.from] == 0 {
+			p.cut = true
+			continue
+		}
 		if to, ok := p.destination(x.session.Client, x.from); ok {
 			p.move(&x.session, Emptying, x.from, to)
+			if p.most != nil {
+				p.most[x.from]--
+			}
 		}
 	}
 }
@@ -159,6 +174,7 @@ func (p *planner) add(s *Session, why Purpose, from, to int) {
 	if to >= 0 && s.Client.ID != "" {
 		m.To = p.s.Backends[to].Name
 	}
+	m.Forced = why == Emptying && p.b.overdue[m.From]
 	p.moves = append(p.moves, m)
 }
 
@@ -189,7 +205,7 @@ func (p *planner) shift(from, to int, rate float64) {
 func (p *planner) destination(c Client, from int) (to int, ok bool) {
 	c, p.makeshift = p.b.known(c), false
 	if c.Group != "" && p.b.groups.seatsFor(c) {
-		to = p.seat(c, from)
+		to = p.seat(c, from, Emptying)
 		return to, p.suits(to, from)
 	}
 	strategy := p.b.strategy
@@ -264,5 +280,7 @@ func (p *planner) weigh() {
 
 // load counts traffic on a backend for lightest.
 func (p *planner) load(i int, rate float64) {
-	p.loads[i] += rate * p.b.forecast.Cost / p.s.weights[i]
+	if !p.s.Backends[i].Left {
+		p.loads[i] += rate * p.b.forecast.Cost / p.s.weights[i]
+	}
 }

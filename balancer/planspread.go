@@ -34,7 +34,7 @@ func (p *planner) spread(need *Need) {
 	}
 	g := p.b.groups
 	for _, name := range slices.Sorted(maps.Keys(need.groups)) {
-		at := g.book.groups[name]
+		at := g.book.lapse(name, p.now)
 		if at == nil {
 			continue
 		}
@@ -42,6 +42,7 @@ func (p *planner) spread(need *Need) {
 		if g.deal.best != rankFit {
 			return
 		}
+		g.spareCooled(p.now)
 		asked := make([]int, len(p.s.Backends)) // for members without an id
 		plan := groupPlan{groups: g, s: p.s, may: func(member string, from int) bool {
 			if p.s.Backends[from].Phase == Ramping {
@@ -81,13 +82,17 @@ func (p *planner) survey(at *group) {
 	}
 }
 
-// seat is where Groups would place a member that leaves a backend, -1 if no backend can take it.
-func (p *planner) seat(c Client, from int) int {
+// seat is where Groups would place a member that leaves a backend, -1 if no backend can take it. Repair is more choosy.
+func (p *planner) seat(c Client, from int, why Purpose) int {
 	g := p.b.groups
+	g.book.lapse(c.Group, p.now)
 	at, d := g.group(c.Group), &g.deal
 	p.survey(at)
 	if d.best == rankNone {
 		return -1
+	}
+	if why == Spreading {
+		g.spareCooled(p.now)
 	}
 	if now, _ := g.seatOf(c); now >= 0 && now != from && d.ranks[now] == d.best {
 		return now // it has come again by itself
@@ -138,17 +143,20 @@ func (p *planner) reseat(c Client, from, to int) {
 // says: what a move to spread it must still find.
 func (p *planner) surplus(c Client, from int) bool {
 	g := p.b.groups
-	at := g.book.groups[c.Group]
+	at := g.book.lapse(c.Group, p.now)
 	if at == nil || !p.seated(at, c, from) {
 		return false
 	}
 	p.survey(at)
 	d := &g.deal
+	if d.best == rankFit {
+		g.spareCooled(p.now)
+	}
 	if d.best != rankFit || d.ranks[from] != d.best || p.s.Backends[from].Phase == Ramping {
 		return false
 	}
 	if owner := g.owner(at, p.s, c.Ordinal); owner >= 0 {
-		return owner != from
+		return owner != from && !g.sparesCooled(p.s, owner)
 	}
 	return d.excess(nil)[from] > 0
 }

@@ -96,7 +96,7 @@ func TestSpreadingAfterJoin(t *testing.T) {
 func TestSpreadingOneLargeGroup(t *testing.T) {
 	t.Parallel()
 	for _, state := range []ClusterState{Balanced, Scaling} {
-		w := newPlanWorld(t, 4, BrainOptions{}, MoverOptions{Rate: 50, InFlight: 1}, 6)
+		w := newPlanWorld(t, 4, BrainOptions{}, MoverOptions{Rate: 50, InFlight: 0.999}, 6)
 		w.fill(1200, func(_ int, p *planClient) { p.c.Group = "g" })
 		w.b.Force(Force{State: state, On: true})
 		most := 0
@@ -117,6 +117,35 @@ func TestSpreadingOneLargeGroup(t *testing.T) {
 		if w.moves != 171 || most > limit || state == Scaling && took > 30 {
 			t.Errorf("%v: got %d moves in %d s, at most %d away; want 171, at most %d", state, w.moves, took, most, limit)
 		}
+	}
+}
+
+// A backend that members were moved away from because it was hot does not get them back for ten minutes: to cool it and to
+// even out the group would undo each other for ever where the group has as many members for every backend.
+func TestSpreadingSparesTheCooled(t *testing.T) {
+	t.Parallel()
+	for _, ordinals := range []bool{false, true} {
+		w := newPlanWorld(t, 5, BrainOptions{Groups: GroupOptions{Ordinals: ordinals}}, MoverOptions{}, 3)
+		w.fill(300, func(i int, p *planClient) { p.c.Group, p.c.Ordinal, p.rate = "g", i, 1 })
+		w.backs[0].Phase = Hot
+		w.join()
+		for _, b := range w.backs {
+			w.b.Traffic(b.Name, 100+map[string]float64{"n0": 100}[b.Name], w.now)
+		}
+		w.b.Predict(w.now)
+		cooled := w.run(30, func() bool { return w.moves >= 5 })
+		was := w.moves
+		w.backs[0].Phase = Ready
+		w.join()
+		w.run(500, nil)
+		if w.moves != was || was == 0 || cooled == 0 {
+			t.Errorf("ordinals %v: %d members were moved away in %d s, and %d moved back", ordinals, was, cooled, w.moves-was)
+		}
+		w.run(600, nil)
+		if counts := w.counts(); w.moves == was || counts[0] != 100 || counts[1] != 100 {
+			t.Errorf("ordinals %v: got %v in the end, want the group even again", ordinals, counts)
+		}
+		checkBook(t, w.b.groups)
 	}
 }
 

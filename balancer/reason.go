@@ -10,7 +10,8 @@ type Reason struct {
 	// Other is the backend that was passed over, if the cause speaks of one; for Emptiest, those that
 	// were equally empty, separated by commas.
 	Other string
-	// Group is the group of the client when its group decided.
+	// Group is the group of the client when its group decided, or that of which it has become a member since; see
+	// Grouped.
 	Group string
 	// Left is what was left of the lease when Cause is SeatLease, in milliseconds.
 	Left uint32
@@ -95,10 +96,13 @@ func (c Cause) String() string {
 
 // String says in words why the decision fell.
 func (r Reason) String() string {
-	if r.Group != "" {
-		return "group " + r.Group + ": " + r.words()
+	switch {
+	case r.Group == "":
+		return r.words()
+	case r.enrolled():
+		return r.words() + "; has joined group " + r.Group
 	}
-	return r.words()
+	return "group " + r.Group + ": " + r.words()
 }
 
 func (r Reason) words() string {
@@ -141,7 +145,7 @@ func (r Reason) words() string {
 
 // place is what the client was kept away from.
 func (r Reason) place() string {
-	if r.Group != "" {
+	if r.Group != "" && !r.enrolled() {
 		return "its seat"
 	}
 	return "home"

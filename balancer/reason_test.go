@@ -19,7 +19,10 @@ func sentences() map[Cause][]sentence {
 			{"no_backend", Reason{}, "no backend can take a client"},
 			{"no_backend", Reason{Group: "g"}, "group g: no backend can take a client"},
 		},
-		Home:    {{"home", Reason{}, "home by hash"}},
+		Home: {
+			{"home", Reason{}, "home by hash"},
+			{"home", Reason{Strategy: "client-hash", Group: "g"}, "home by hash; has joined group g"},
+		},
 		Spilled: {{"spilled", Reason{Other: "n1"}, "spilled: n1 over bounded load"}},
 		Avoided: {
 			{"avoided", Reason{Other: "n1", Phase: Hot}, "away from home: n1 is hot"},

@@ -39,7 +39,7 @@ func (b *Brain) Reconfigure(o BrainOptions, now int64) error {
 	b.o = o
 	b.groups.SetHold(b.hold())
 	if stale {
-		b.republish(now)
+		b.publish(now)
 	}
 	return nil
 }

@@ -105,6 +105,7 @@ func (t *turns) follow(last *turns, s *Snapshot, f *Forecast, seed uint64) {
 			weight *= b.Factor
 		}
 		switch {
+		case s.Backends[i].Left: // as if it were not there
 		case last.snapshot == s:
 			credit = last.credits[i]
 		case last.snapshot != nil:
@@ -131,11 +132,15 @@ func (t *turns) follow(last *turns, s *Snapshot, f *Forecast, seed uint64) {
 func (t *turns) start(seed uint64) {
 	total, mean := t.total(), 0.0
 	for i := range t.credits {
-		t.credits[i] = unit(mix(seed^t.snapshot.hashes[i])) * total / 2
-		mean += t.credits[i] / float64(len(t.credits))
+		if !t.snapshot.Backends[i].Left {
+			t.credits[i] = unit(mix(seed^t.snapshot.hashes[i])) * total / 2
+			mean += t.credits[i] / float64(t.snapshot.members)
+		}
 	}
 	for i := range t.credits {
-		t.credits[i] -= mean
+		if !t.snapshot.Backends[i].Left {
+			t.credits[i] -= mean
+		}
 	}
 }
 

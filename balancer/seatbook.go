@@ -34,6 +34,7 @@ type group struct {
 	tallies []tally // by slot; slots beyond its end are empty
 	seats   int     // of all slots
 	members memberList
+	leases  memberList // of its members that are away, in the order in which their leases end
 
 	table []uint16 // the seat table, as far as it was needed
 	epoch uint64   // of the membership that table is for
@@ -53,8 +54,9 @@ type member struct {
 	slot        int
 	ordinal     int
 	connections int
+	enrolled    bool  // it sat there before it was a member: its next Place may choose again
 	until       int64 // end of the lease
-	links       [2]memberLink
+	links       [3]memberLink
 }
 
 func newSeatBook() seatBook {
@@ -82,7 +84,7 @@ func (b *seatBook) adopt(s *Snapshot) {
 		if k, known := b.slotOf[s.Backends[i].Name]; known {
 			b.slots[k].index = i
 		}
-		b.uniform = b.uniform && s.Backends[i].capacity() == s.Backends[0].capacity()
+		b.uniform = b.uniform && (s.Backends[i].Left || s.capacities[i] == s.capacities[b.ages[0]])
 	}
 	b.slotAt = b.slotAt[:0]
 	for i := range s.Backends {
@@ -98,7 +100,7 @@ func (b *seatBook) adopt(s *Snapshot) {
 // not on phases or weights.
 func sameNames(a, b *Snapshot) bool {
 	return a != nil && a.seed == b.seed &&
-		slices.EqualFunc(a.Backends, b.Backends, func(x, y Backend) bool { return x.Name == y.Name })
+		slices.EqualFunc(a.Backends, b.Backends, func(x, y Backend) bool { return x.Name == y.Name && x.Left == y.Left })
 }
 
 // open gives a backend a slot: that of a backend that has left and holds no seat any more, or a new
@@ -136,10 +138,10 @@ func (b *seatBook) seat(c Client, i int) {
 		m.group.members.push(m)
 		b.count(m.group, k, tally{live: 1})
 	case m.connections == 0:
-		b.leases.remove(m)
+		b.resume(m)
 		b.count(m.group, k, tally{live: 1, held: -1})
 	}
-	m.ordinal = c.Ordinal
+	m.ordinal, m.enrolled = c.Ordinal, false
 	m.connections++
 }
 
@@ -175,20 +177,53 @@ func (b *seatBook) leave(c Client, backend string, now, hold int64) {
 		m.until = max(m.until, last.until) // keeps the list sorted whatever happened to hold
 	}
 	b.leases.push(m)
+	m.group.leases.push(m)
 	b.count(m.group, k, tally{live: -1, held: 1})
 }
 
-// expire ends the leases that are over.
-func (b *seatBook) expire(now int64) {
-	for m := b.leases.first; m != nil && m.until <= now; m = b.leases.first {
+// maxSweep bounds how many leases one call ends: to end a million takes most of a second.
+const maxSweep = 1000
+
+// expire ends leases that are over: all those of one group, for whoever is going to look at it, and some of the others.
+// A group that nobody looks at may so have seats that it has not any more.
+func (b *seatBook) expire(now int64, group string) {
+	b.lapse(group, now)
+	for range maxSweep {
+		m := b.leases.first
+		if m == nil || m.until > now {
+			return
+		}
 		b.vacate(m)
 	}
+}
+
+// lapse ends the leases of a group that are over. It returns the group, nil if that has no seat.
+func (b *seatBook) lapse(name string, now int64) *group {
+	at := b.groups[name]
+	if at == nil {
+		return nil
+	}
+	for m := at.leases.first; m != nil && m.until <= now; m = at.leases.first {
+		b.vacate(m)
+	}
+	return b.groups[name]
+}
+
+// behind tells whether there are more leases that are over than expire could end.
+func (b *seatBook) behind(now int64) bool {
+	return b.leases.first != nil && b.leases.first.until <= now
+}
+
+// resume ends a lease of a member that keeps its seat, or loses it by another way.
+func (b *seatBook) resume(m *member) {
+	b.leases.remove(m)
+	m.group.leases.remove(m)
 }
 
 // vacate takes a member off its seat, live or leased.
 func (b *seatBook) vacate(m *member) {
 	if m.connections == 0 {
-		b.leases.remove(m)
+		b.resume(m)
 		b.count(m.group, m.slot, tally{held: -1})
 	} else {
 		b.count(m.group, m.slot, tally{live: -1})
@@ -202,7 +237,7 @@ func (b *seatBook) vacate(m *member) {
 func (b *seatBook) group(name string) *group {
 	at := b.groups[name]
 	if at == nil {
-		at = &group{name: name, tallies: make([]tally, len(b.slots))}
+		at = &group{name: name, tallies: make([]tally, len(b.slots)), leases: memberList{kind: byGroupLease}}
 		b.groups[name] = at
 	}
 	return at
@@ -251,6 +286,7 @@ type listKind uint8
 const (
 	byArrival listKind = iota // the members of a group, longest seated first
 	byLease
+	byGroupLease
 )
 
 func (l *memberList) push(m *member) {

@@ -28,7 +28,7 @@ func (g *Groups) owner(at *group, s *Snapshot, ordinal int) int {
 		for size <= ordinal {
 			size *= 2
 		}
-		at.table = seatTable(at.table, keyedHash(s.seed, at.name), len(s.Backends), size)
+		at.table = seatTable(at.table, keyedHash(s.seed, at.name), len(g.book.ages), size)
 		at.epoch = g.book.epoch
 	}
 	return g.book.ages[at.table[ordinal]]
@@ -39,7 +39,7 @@ func (g *Groups) owner(at *group, s *Snapshot, ordinal int) int {
 func (g *Groups) standIn(at *group, s *Snapshot, owner, ordinal int) int {
 	d := &g.deal
 	start := mix(keyedHash(s.seed, at.name)^s.hashes[owner]) % uint64(d.n)
-	turn := (int(start) + ordinal/len(s.Backends)) % d.n
+	turn := (int(start) + ordinal/len(g.book.ages)) % d.n
 	for i, r := range d.ranks {
 		if r != d.best {
 			continue
@@ -57,7 +57,9 @@ func (g *Groups) standIn(at *group, s *Snapshot, owner, ordinal int) int {
 // not matter for the balance, but every instance must see the same one, whatever it has witnessed.
 func byAge(ages []int, s *Snapshot) []int {
 	for i := range s.Backends {
-		ages = append(ages, i)
+		if !s.Backends[i].Left {
+			ages = append(ages, i)
+		}
 	}
 	slices.SortFunc(ages, func(a, b int) int {
 		x, y := s.Backends[a].Name, s.Backends[b].Name

@@ -20,6 +20,7 @@ type Snapshot struct {
 	weights    []float64 // capacity × ramp
 	total      float64   // Σ weights
 	open       float64   // Σ weights of the backends that take clients in the usual course of things
+	members    int       // backends that have not left
 }
 
 // NewSnapshot builds a snapshot. The backends are copied; key is the secret that all instances share.
@@ -30,7 +31,13 @@ func NewSnapshot(generation uint64, key string, backends []Backend) *Snapshot {
 	s.capacities, s.weights = make([]float64, len(s.Backends)), make([]float64, len(s.Backends))
 	for i := range s.Backends {
 		b := &s.Backends[i]
-		s.hashes[i], s.weights[i], s.capacities[i] = keyedHash(s.seed, b.Name), b.weight(), b.capacity()
+		s.hashes[i] = keyedHash(s.seed, b.Name)
+		if b.Left {
+			b.Phase = Draining
+			continue // it has no weight
+		}
+		s.members++
+		s.weights[i], s.capacities[i] = b.weight(), b.capacity()
 		s.total += s.weights[i]
 		if b.Phase.Serves() {
 			s.open += s.weights[i]
@@ -48,7 +55,15 @@ func (s *Snapshot) Index(name string) int {
 	return i
 }
 
-// Weight is the static weight of backend i: capacity × ramp.
+// member is the position of the backend with this name if it has not left, or -1.
+func (s *Snapshot) member(name string) int {
+	if i := s.Index(name); i >= 0 && !s.Backends[i].Left {
+		return i
+	}
+	return -1
+}
+
+// Weight is the static weight of backend i: capacity × ramp; 0 if it has left.
 func (s *Snapshot) Weight(i int) float64 { return s.weights[i] }
 
 // Share is the part of all clients that backend i should hold, 0…1.
@@ -76,12 +91,12 @@ const (
 	rankFit     rank = iota // ready or ramping, and within its bound
 	rankFull                // ready, ramping or hot, whatever its count
 	rankHealthy             // joining or draining: better than nobody
-	rankNone                // down, or already tried for this client
+	rankNone                // down, left, or already tried for this client
 )
 
 // rank judges backend i. bound is the bounded-load factor, 0 for none.
 func (s *Snapshot) rank(i int, seats *Seats, bound float64) rank {
-	if seats.tried(i) {
+	if seats.tried(i) || s.Backends[i].Left {
 		return rankNone
 	}
 	switch s.Backends[i].Phase {

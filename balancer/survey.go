@@ -10,13 +10,17 @@ import (
 const VersionLabel = "version"
 
 // Survey sums up the situation of a cluster. forecast may be nil. terminating counts the backends that
-// the orchestrator takes away: the phase alone does not tell who wanted it.
+// the orchestrator takes away: the phase alone does not tell who wanted it. Backends that have left count for nothing
+// here: they are neither missing, nor of another version, nor does an update last until they are empty.
 func Survey(s *Snapshot, seats *Seats, forecast *Forecast, terminating int) Situation {
-	sit := Situation{Members: len(s.Backends), Terminating: terminating, Healthy: 1, Imbalance: 1}
+	sit := Situation{Members: s.members, Terminating: terminating, Healthy: 1, Imbalance: 1}
 	var weight, capacity, healthy float64
 	live := 0
 	for i := range s.Backends {
 		b := &s.Backends[i]
+		if b.Left {
+			continue
+		}
 		capacity += b.capacity()
 		if b.Phase == Down {
 			continue

@@ -160,14 +160,18 @@ func (f *Forecast) Of(name string) (BackendForecast, bool) {
 // by 1/L of it; the price of a unit of our traffic, Σ figures / Σ traffic, is then L times as high as
 // that of a unit as such, which is just what extrapolates our own changes to those of all.
 func (l *Loads) Forecast(s *Snapshot, now int64) *Forecast {
-	maps.DeleteFunc(l.backends, func(name string, _ *loadTrack) bool { return s.Index(name) < 0 })
+	maps.DeleteFunc(l.backends, func(name string, _ *loadTrack) bool { return s.member(name) < 0 })
 	f := &Forecast{At: now, Backends: make([]BackendForecast, len(s.Backends))}
 
 	var load, traffic float64 // of backends with fresh figures, over the window of the figure
 	for i := range s.Backends {
-		b, t := &s.Backends[i], l.track(s.Backends[i].Name)
+		b := &s.Backends[i]
 		f.Backends[i] = BackendForecast{Name: b.Name, Factor: 1}
-		f.Traffic += t.traffic.rate / float64(len(s.Backends))
+		if b.Left {
+			continue // nobody asks it any more, and nobody is sent there
+		}
+		t := l.track(b.Name)
+		f.Traffic += t.traffic.rate / float64(s.members)
 		if t.figures == 0 {
 			continue
 		}
@@ -198,6 +202,9 @@ func (l *Loads) predict(f *Forecast, s *Snapshot) {
 	mean, measured := 0.0, 0
 	for i := range f.Backends {
 		b, t, capacity := &f.Backends[i], l.backends[f.Backends[i].Name], s.Backends[i].capacity()
+		if s.Backends[i].Left {
+			continue
+		}
 		if !b.Measured {
 			b.Load = t.traffic.rate * f.Cost / capacity // by traffic alone: better than nothing for heavy clients
 			continue

@@ -51,8 +51,16 @@ func absent() float64 { return math.NaN() }
 // all is the claims in the order of the page. Each is computed once, whoever asks first.
 func all() []func() claim {
 	return []func() claim{
-		scaleOut, rolling6, groupArrivals, groupLeases, groupRepair, smallGroups, instances,
+		scaleOut, smallJoin, rolling6, removal, drain, groupArrivals, groupLeases, groupRepair, smallGroups, instances,
 		joining, fatClients, hotBroker, flapping, reaction,
+	}
+}
+
+// skipRaced skips a test of the claims under the race detector.
+func skipRaced(t *testing.T) {
+	t.Helper()
+	if raced {
+		t.Skip("nothing here can race, and all claims together take minutes: run them without -race")
 	}
 }
 
@@ -60,6 +68,7 @@ func all() []func() claim {
 func prove(t *testing.T, get func() claim) {
 	t.Helper()
 	t.Parallel()
+	skipRaced(t)
 	c := get()
 	t.Logf("%s\n%s", c.says, c.table())
 	if c.test != t.Name() {
@@ -134,6 +143,7 @@ func (c claim) table() string {
 // The table of docs/placement.md is what the claims have just computed.
 func TestPlacementTable(t *testing.T) {
 	t.Parallel()
+	skipRaced(t)
 	if long() {
 		t.Skip("the table is for the usual sizes")
 	}
