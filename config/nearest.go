@@ -2,6 +2,10 @@ package config
 
 import "strings"
 
+// Nearest is for names beyond those of keys: it returns the candidate that word was probably meant to be, or "" when
+// none is near.
+func Nearest(word string, candidates []string) string { return nearest(word, candidates) }
+
 // nearest returns the candidate that word was probably meant to be, or "" when
 // none is near: one slip for every three characters is forgiven, and a word
 // that was cut short or has something added.

@@ -40,9 +40,12 @@ func validateGroupRule(path string, g *GroupRule, r *report) {
 			given = append(given, key.name)
 		}
 	}
+	if g.Learn {
+		given = append(given, "learn")
+	}
 	switch {
 	case len(given) == 0:
-		r.at(path, `must have one of client_id, username or user_property, such as {client_id: "^(?P<group>[a-z]+)-"}`)
+		r.at(path, `must have one of client_id, username, user_property or learn, such as {client_id: "^(?P<group>[a-z]+)-"}`)
 		return
 	case len(given) > 1:
 		r.at(path, "has %s; make one rule of each, the first that matches counts", strings.Join(given, " and "))

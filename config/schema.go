@@ -28,6 +28,8 @@ type Instance struct {
 	Count int `yaml:"count" default:"1" range:"1..1024"`
 	// Secret that is mixed into the hash of client ids, so that nobody can craft ids that all land on one backend. All instances in front of the same brokers need the same one.
 	HashKey Secret `yaml:"hash_key" default:""`
+	// File that keeps what was learned of clients (`learn` under `placement.groups`) over a restart; `""` keeps nothing. mqttlb writes it anew, through a file beside it, so its folder must exist and be writable. A change takes effect after a restart.
+	StateFile string `yaml:"state_file" default:""`
 }
 
 // Log says what is logged and how.
@@ -106,6 +108,10 @@ type Cluster struct {
 	ProxyProtocol ProxyProtocol `yaml:"proxy_protocol"`
 	// What a connection to a backend may take.
 	Limits ClusterLimits `yaml:"limits"`
+	// How clients are moved to other brokers: at which pace, and what becomes of their wills.
+	Drain Drain `yaml:"drain"`
+	// When clients are moved although their broker is well.
+	Rebalance Rebalance `yaml:"rebalance"`
 }
 
 // Discovery says which backends exist. Exactly one of the sources is there.
@@ -200,6 +206,8 @@ type GroupRule struct {
 	Username string `yaml:"username" default:""`
 	// Name of a user property in the CONNECT packet of MQTT 5 whose value is the name of the group.
 	UserProperty string `yaml:"user_property" default:""`
+	// Learn the groups from the SUBSCRIBE packets that pass through, with `$share/<group>/…`. A client counts as a member from then on and is placed by its group when it connects again. Of several groups the first counts. Rules before this one count more, and rules behind it only until something was learned.
+	Learn bool `yaml:"learn" default:"false"`
 }
 
 // BrokerLoad says what the brokers report about their load, and where.
@@ -309,4 +317,32 @@ type ClusterLimits struct {
 	Attempts int `yaml:"attempts" default:"3" range:"1..10"`
 	// Time from sending CONNECT to the first byte of the answer.
 	FirstByteTimeout time.Duration `yaml:"first_byte_timeout" default:"15s" range:"100ms..10m"`
+}
+
+// Drain says how clients are moved to other brokers.
+type Drain struct {
+	// Clients per second that are moved in the whole cluster, whatever for. One broker loses at most half as many. Each instance takes its part, see `instance.count`. `mqttlb drain --rate` sets the rate of one broker.
+	Rate Rate `yaml:"rate" default:"100/s" range:"0.01/s..10000/s"`
+	// Clients that may be away at once: part of all connections, though at least 10 clients, or a number. Nobody else is moved until some of them are back.
+	InFlight Amount `yaml:"in_flight" default:"2%" range:"0.01%..1000000"`
+	// What becomes of the will of a client when its broker is emptied. `skip`: clients whose will would be published stay, and the broker does not become empty. `publish`: they are moved, and the broker publishes the will. `suppress`: the broker is told DISCONNECT in the name of the client, so that it does not; nobody hears then of a client that does not come back. A will with a delay, in MQTT 5, is never published if the client is back in time.
+	Will string `yaml:"will" default:"publish" oneof:"skip|publish|suppress"`
+	// Whether clients are told before their connection is closed. `disconnect5` sends those that speak MQTT 5 a DISCONNECT with a reason; some libraries give up then. Closing alone is what all of them understand.
+	Notify string `yaml:"notify" default:"none" oneof:"none|disconnect5"`
+	// Clients that have connected later than this are not moved.
+	MinAge time.Duration `yaml:"min_age" default:"60s" range:"1s..24h" zero:"any age"`
+	// How long a broker that discovery does not name any more keeps its clients, unless it was being emptied before: what is missing in one answer may be in the next. New clients do not go there.
+	Absence time.Duration `yaml:"absence" default:"30s" range:"1s..24h" zero:"not at all"`
+	// How long after the begin of a drain all that are left are moved whatever their wills and however young they are, and those cut off that never stand between two packets: what is cut off may be lost.
+	Deadline time.Duration `yaml:"deadline" default:"0s" range:"1s..24h" zero:"never"`
+}
+
+// Rebalance says when clients are moved although their broker is well.
+type Rebalance struct {
+	// Move clients without being asked: to a broker that has joined, away from an overloaded one, and between the members of a group. Off, only `mqttlb rebalance` does; brokers that drain are emptied in any case.
+	Auto bool `yaml:"auto" default:"true"`
+	// By how much the connections of a broker may differ from its fair share.
+	Imbalance Percent `yaml:"imbalance" default:"5%" range:"1%..50%"`
+	// What becomes of wills, as under `drain.will`.
+	Will string `yaml:"will" default:"skip" oneof:"skip|publish|suppress"`
 }

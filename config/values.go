@@ -116,6 +116,12 @@ func kindOf(t reflect.Type) (kind, bool) {
 		return kind{"duration", "a duration such as 30s, 1m30s or 500ms", parseDuration, func(v reflect.Value) string { return durationText(time.Duration(v.Int())) }}, true
 	case reflect.TypeFor[Size]():
 		return kind{"size", "a size such as 512B, 64KiB or 1MiB", parseSize, func(v reflect.Value) string { return Size(v.Int()).String() }}, true
+	case reflect.TypeFor[Rate]():
+		return kind{"rate", "a rate such as 100/s", parseRate, func(v reflect.Value) string { return Rate(v.Float()).String() }}, true
+	case reflect.TypeFor[Percent]():
+		return kind{"percentage", "a percentage such as 5%", parsePercent, func(v reflect.Value) string { return Percent(v.Float()).String() }}, true
+	case reflect.TypeFor[Amount]():
+		return kind{"amount", "a percentage below 100% such as 2%, or a whole number such as 200", parseAmount, func(v reflect.Value) string { return Amount(v.Float()).String() }}, true
 	default:
 		return kind{}, false
 	}
