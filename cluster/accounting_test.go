@@ -74,6 +74,9 @@ func (b *book) release(i int, o proxy.Outcome) {
 	p := b.held[i]
 	b.held = slices.Delete(b.held, i, i+1)
 	b.live[p.Backend.Name]--
+	if b.live[p.Backend.Name] == 0 && !b.current[p.Backend.Name] {
+		b.generation++ // it vanishes
+	}
 	b.r.Release(p.id, p.Target, o)
 }
 
@@ -99,7 +102,7 @@ func (b *book) check() {
 	shown := make(map[string]bool)
 	for _, backend := range s.Backends {
 		shown[backend.Name] = true
-		if backend.Connections != b.live[backend.Name] || (backend.Phase == "left") == b.current[backend.Name] {
+		if backend.Connections != b.live[backend.Name] || backend.Removed == b.current[backend.Name] {
 			b.t.Fatalf("got %+v, want %d connections, and left to be %t", backend, b.live[backend.Name], !b.current[backend.Name])
 		}
 	}

@@ -74,8 +74,9 @@ func TestBackendLeavesAndReturns(t *testing.T) {
 		onA, onAID = two, "two"
 	}
 	r.Apply(set("a", "b")[1:])
-	if b := r.backend("a"); b.Phase != "left" || !b.Removed || b.Connections != 1 || b.Weight != 0 || b.Share != 0 {
-		t.Errorf("after it left: got %+v, want phase left with 1 connection and no weight", b)
+	if b := r.backend("a"); b.Phase != "draining" || !b.Removed || b.Why != "discovery does not name it any more" ||
+		b.Connections != 1 || b.Weight != 0 || b.Share != 0 {
+		t.Errorf("after it left: got %+v, want it draining with 1 connection and no weight", b)
 	}
 	if s := r.Status(); s.Connections != 2 || s.Generation != 2 {
 		t.Errorf("got %d connections in generation %d, want 2 in 2", s.Connections, s.Generation)
@@ -166,8 +167,8 @@ func TestChangesAreLogged(t *testing.T) {
 level=INFO msg="backend joins" cluster=hivemq backend=b address=10.0.0.2:1883
 level=INFO msg="backend has a new address" cluster=hivemq backend=HOME address=192.0.2.9:1883
 level=INFO msg="backend joins" cluster=hivemq backend=c address=10.0.0.1:1883
-level=INFO msg="backend leaves; its connections stay until they end" cluster=hivemq backend=OTHER connections=0
-level=INFO msg="backend leaves; its connections stay until they end" cluster=hivemq backend=HOME connections=2
+level=INFO msg="backend leaves; it drains until its last connection ends" cluster=hivemq backend=OTHER connections=0
+level=INFO msg="backend leaves; it drains until its last connection ends" cluster=hivemq backend=HOME connections=2
 `)
 	if got := r.log.String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mqttlb/mqttlb/balancer"
 	"github.com/mqttlb/mqttlb/cluster"
@@ -17,6 +18,8 @@ type deaf struct{}
 
 func (deaf) Placed(string, balancer.Reason)           {}
 func (deaf) DialFailed(string, string, proxy.Outcome) {}
+func (deaf) Evicted(string, balancer.Purpose, string) {}
+func (deaf) Returned(string, time.Duration)           {}
 
 // newCluster returns a cluster of 6 backends that runs by the system's clock and tells nobody anything.
 func newCluster(tb testing.TB, o cluster.Options) *cluster.Cluster {

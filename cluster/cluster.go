@@ -35,6 +35,11 @@ type Options struct {
 	Outliers health.OutlierRules
 	// Load are the settings of the load controller.
 	Load balancer.LoadOptions
+	// Moves say how clients are moved to other backends.
+	Moves MoveOptions
+	// Events, unless nil, hears what happens, in order. It is never called on the event loops, but it must not call the
+	// Cluster.
+	Events func(Event)
 	// Members, unless nil, hears of every membership that Apply has taken over, in order.
 	Members func([]balancer.Backend)
 	// Attempts bounds how many backends one client may try; 0 means 3.
@@ -59,6 +64,10 @@ type Observer interface {
 	Placed(cluster string, why balancer.Reason)
 	// DialFailed is called when a chosen backend could not be used.
 	DialFailed(cluster, backend string, why proxy.Outcome)
+	// Evicted is called for every move that was begun: result is moved, or a proxy.Kept.
+	Evicted(cluster string, why balancer.Purpose, result string)
+	// Returned is called when a client that was moved has come again, with the time that it was away.
+	Returned(cluster string, after time.Duration)
 }
 
 // A Cluster places clients on the brokers of one cluster. Its methods may be called from any goroutine.
@@ -68,11 +77,13 @@ type Cluster struct {
 	terms    atomic.Pointer[terms]
 	snapshot atomic.Pointer[balancer.Snapshot] // the brain's, for those who only want to look
 
-	applying sync.Mutex // held by Apply, so that everybody hears of memberships in the same order
+	applying   sync.Mutex // held by Apply, so that everybody hears of memberships in the same order
+	delivering sync.Mutex // held by deliver, so that events stay in order
 
 	mu        sync.Mutex
 	brain     *balancer.Brain
 	learned   *balancer.Learned   // empty unless a rule asks for it
+	lessons   uint64              // changes of learned
 	current   []*backend          // in the order of the snapshot
 	backends  map[string]*backend // by name, with those that have left but still carry connections
 	applied   time.Time           // when the membership was last confirmed
@@ -83,6 +94,17 @@ type Cluster struct {
 	predicted int64               // when the last forecast was made, on the brain's clock
 	carried   bool                // somebody measures traffic
 	standstill
+
+	mover        *balancer.Mover
+	carrier      Carrier            // nil while RunMoves does not run
+	set          []balancer.Backend // the membership as discovery gave it
+	orders       map[string]order   // by backend, which discovery need not name
+	leaving      map[leaver]leaving // who is being moved and has not left yet
+	wished       bool               // an operator wants the backends to be levelled
+	wasLevelling bool
+	levelled     int // clients that were moved since that began
+	losses       losses
+	outbox       outbox
 }
 
 // A backend is what there is to know about a backend beside what the brain knows.
@@ -98,6 +120,7 @@ type backend struct {
 	phase balancer.Phase
 	since time.Time // when the phase began
 	why   string    // it began, for people
+	drain *drain    // nil while the phase is another one
 
 	check     health.Report   // the last one; its At is zero before the first
 	reading   scrape.Reading  // the last one; its At is 0 before the first
@@ -124,6 +147,7 @@ func New(o Options) (*Cluster, error) {
 	c := &Cluster{
 		options: o, log: o.Log.With(slog.String("cluster", o.Name)),
 		brain: brain, learned: balancer.NewLearned(learnedClients), backends: make(map[string]*backend), since: time.Now(),
+		mover: balancer.NewMover(brain, o.mover(), o.Clock()), orders: make(map[string]order), leaving: make(map[leaver]leaving),
 	}
 	c.terms.Store(&terms{rules: found, attempts: o.Attempts, outliers: health.NewOutliers(o.Outliers)})
 	c.snapshot.Store(c.brain.Snapshot())

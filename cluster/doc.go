@@ -10,8 +10,11 @@
 //	            scrape ─────▶ Scraped ──▶ Brain.Observe       forecast
 //	            proxy ──────▶ Carried ──▶ Brain.Traffic, Note, Predict
 //	            clock ──────▶ Tick ─────▶ Brain.Tick ──▶ phases, state of the cluster ──▶ Snapshot (atomic pointer)
+//	            operator ───▶ Drain, Resume, Force, Rebalance
 //	decision    proxy ──▶ Place ──▶ rules: which group? ──▶ Brain.Place ──▶ Target
 //	            proxy ──▶ Release ──▶ Brain.Release (the seat is free again, kept for a while, or never was one)
+//	movement    clock ──▶ Move ──▶ Mover: who is to be looked at? ──▶ Carrier.Sittings (on the event loops, no lock)
+//	                           ──▶ Mover: who goes now? ──▶ Carrier.Evict ──▶ Release as Moved, or kept
 //
 // # Who owns what
 //
@@ -19,7 +22,7 @@
 // Its critical section is a few hundred nanoseconds and is entered three times per connection, never per packet;
 // regular expressions are matched and observers are called outside of it, and nothing is logged in it. The count rises
 // at the decision, not when the connection stands: of twenty clients that arrive together, each sees the nineteen
-// others.
+// others. What is to be logged or told as an Event meanwhile waits in the outbox.
 //
 // Whoever looks at all groups, of which there may be 65 536, lets go of the mutex every few hundred of them.
 //
@@ -36,10 +39,14 @@
 //	cluster.go    Options, the Cluster                            ← begin here
 //	members.go    the membership
 //	place.go      Place and Release
-//	identify.go   which client is in which group
+//	identify.go   which client is in which group; learn.go, what SUBSCRIBE tells about it
 //	tick.go       the clock, and what happens when it stood still
 //	watch.go      reports and answers, and the vitals that are made of them; latency.go, why.go
 //	traffic.go    what connections carry
+//	moves.go      who is moved now; moveoptions.go, how; losses.go, who has not come again
+//	drain.go      backends that are to be empty
+//	plan.go       rebalance, and why clients are moved, for people
+//	events.go     what others hear of
 //	reconfigure.go  other settings while it works
 //	status.go     what operators see; show.go has the backends, groups.go the groups
 //

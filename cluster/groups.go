@@ -51,6 +51,15 @@ func (c *Cluster) Groups(limit int) (list []GroupStatus, more bool) {
 	return list, more
 }
 
+// Group shows one group; known tells whether it has a seat.
+func (c *Cluster) Group(name string) (g GroupStatus, known bool) {
+	list := c.showGroups(nil, []string{name})
+	if len(list) == 0 {
+		return g, false
+	}
+	return list[0], true
+}
+
 func (c *Cluster) showGroups(list []GroupStatus, names []string) []GroupStatus {
 	c.mu.Lock()
 	defer c.mu.Unlock()

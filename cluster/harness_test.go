@@ -85,6 +85,9 @@ func (r *rig) status() cluster.Status {
 	for i := range s.Backends {
 		b := &s.Backends[i]
 		b.PhaseSince = time.Time{}
+		if b.Drain != nil {
+			b.Drain.Since = time.Time{}
+		}
 		if b.Check != nil {
 			b.Check.At = time.Time{}
 		}
@@ -143,6 +146,23 @@ type ear struct {
 	mu       sync.Mutex
 	causes   map[balancer.Cause]int
 	failures []string
+	evicted  map[string]int // by purpose and result
+	returned []time.Duration
+}
+
+func (e *ear) Evicted(_ string, why balancer.Purpose, result string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.evicted == nil {
+		e.evicted = make(map[string]int)
+	}
+	e.evicted[why.String()+" "+result]++
+}
+
+func (e *ear) Returned(_ string, after time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.returned = append(e.returned, after)
 }
 
 func (e *ear) Placed(_ string, why balancer.Reason) {

@@ -24,7 +24,7 @@ type GroupRule struct {
 	// UserProperty is the name of a user property in the CONNECT of MQTT 5; the value of the first one with this
 	// name is the group.
 	UserProperty string
-	// Learn is for clients of which Learn has told.
+	// Learn is for clients of which Subscribed has told.
 	Learn bool
 }
 
@@ -35,9 +35,6 @@ const (
 	// maxMatched bounds what regular expressions are tried on, in bytes. Their time is linear, but a client id may
 	// have 64 KiB, and nobody names a worker like that; balancer would not seat it either.
 	maxMatched = 1024
-
-	// learnedClients is how many clients Learn remembers, some 150 bytes each.
-	learnedClients = 100_000
 )
 
 // rules are the GroupRules of a cluster, ready to be used.
@@ -163,18 +160,6 @@ func userProperty(connect *mqttparse.Connect, name string) []byte {
 		}
 	}
 	return nil
-}
-
-// Learn notes that a client has subscribed to $share/<group>/…: from its next CONNECT on it is a member, if one of
-// the rules is Learn. The clients that were longest not asked for are forgotten beyond 100 000. Both strings are
-// kept.
-func (c *Cluster) Learn(clientID, group string) {
-	if !c.terms.Load().learn || !nameable(group) || len(clientID) > maxMatched {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.learned.Learn(clientID, c.brain.Groups().Name(group))
 }
 
 // member is the client as the brain is asked about it; learned is the group that was learned, if that counts. The

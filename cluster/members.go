@@ -22,8 +22,8 @@ func (c *Cluster) Run(sets <-chan []balancer.Backend) {
 }
 
 // Apply makes this the cluster's membership. An empty set is refused: the last good membership is
-// better than none (protocol.md, I9). Connections of a backend that is not in the set any more stay
-// where they are; new clients do not go there. A backend that returns is the same one as before.
+// better than none (protocol.md, I9). A backend that is not in the set any more drains: new clients do not go there,
+// and it vanishes with its last connection. One that returns is the same one as before.
 func (c *Cluster) Apply(set []balancer.Backend) {
 	if len(set) == 0 {
 		c.log.Warn("discovery returned no backend; keeping the last known ones")
@@ -42,6 +42,7 @@ func (c *Cluster) Apply(set []balancer.Backend) {
 	for i := range news {
 		news[i].log(c.log)
 	}
+	c.deliver()
 }
 
 // Confirmed tells that discovery has found the same membership again.
@@ -85,7 +86,7 @@ func (n *news) log(log *slog.Logger) {
 	backend, address := slog.String("backend", n.backend), slog.String("address", n.address)
 	switch {
 	case n.leaves:
-		log.Info("backend leaves; its connections stay until they end", backend, slog.Int("connections", n.connections))
+		log.Info("backend leaves; it drains until its last connection ends", backend, slog.Int("connections", n.connections))
 	case n.moves:
 		log.Info("backend has a new address", backend, address)
 	default:
@@ -93,12 +94,24 @@ func (n *news) log(log *slog.Logger) {
 	}
 }
 
+func (n *news) event() Event {
+	e := Event{Kind: EventJoin, Backend: n.backend, Reason: "discovery names it, at " + n.address}
+	switch {
+	case n.leaves:
+		e.Kind, e.Reason = EventLeave, "discovery does not name it any more; it has "+several(n.connections, "connection")
+	case n.moves:
+		e.Reason = "it has a new address, " + n.address
+	}
+	return e
+}
+
 // join makes the set the membership. It returns what that changes.
 func (c *Cluster) join(set []balancer.Backend, addresses map[string]netip.AddrPort) (changes []news) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	first := c.applied.IsZero()
-	c.brain.Join(set, c.now())
+	c.set = set
+	c.brain.Join(c.ordered(set), c.now())
 	c.applied = time.Now()
 	set = slices.SortedFunc(slices.Values(set), func(a, b balancer.Backend) int { return cmp.Compare(a.Name, b.Name) })
 	for i := range set {
@@ -113,7 +126,7 @@ func (c *Cluster) join(set []balancer.Backend, addresses map[string]netip.AddrPo
 			changes = append(changes, news{backend: s.Name, address: s.Address, moves: moves})
 		}
 	}
-	names := make([]string, 0, len(addresses))
+	names, left := make([]string, 0, len(addresses)), []*backend(nil)
 	for _, name := range slices.Sorted(maps.Keys(c.backends)) {
 		if _, still := addresses[name]; still {
 			names = append(names, name)
@@ -121,17 +134,26 @@ func (c *Cluster) join(set []balancer.Backend, addresses map[string]netip.AddrPo
 		}
 		b := c.backends[name]
 		if b.listed {
+			left = append(left, b)
 			changes = append(changes, news{backend: name, leaves: true, connections: c.brain.Connections(name)})
 		}
 		b.listed, b.leaving = false, false
 	}
 	c.terms.Load().outliers.Set(names)
 	c.align()
+	for _, b := range left {
+		b.why = "discovery does not name it any more"
+	}
 	c.forgetTheGone()
 	for _, b := range c.current {
 		if !first && b.phase == balancer.Down && b.check.At.IsZero() && b.why == "" {
 			b.why = "not checked yet"
 		}
+	}
+	c.followDrains(c.now())
+	c.followLevelling()
+	for i := range changes {
+		c.tell(changes[i].event())
 	}
 	return changes
 }
@@ -143,6 +165,9 @@ func (c *Cluster) enlist(b *backend, s *balancer.Backend, address netip.AddrPort
 		// Whatever was known was about another process.
 		b.check, b.reading, b.latency, b.opinion = health.Report{}, scrape.Reading{}, latencies{}, health.Opinion{}
 		b.load, b.util, b.level = balancer.Figure{}, balancer.Figure{}, balancer.Figure{}
+	}
+	if joins {
+		b.since = time.Time{} // its phase begins, even if it is the one in which it left
 	}
 	if b.target == nil || b.target.Address != address {
 		b.target = &proxy.Backend{
@@ -183,6 +208,9 @@ func (c *Cluster) forgetTheGone() {
 // forget drops a backend if it has left and its last connection has ended.
 func (c *Cluster) forget(name string) {
 	if c.brain.Connections(name) == 0 && c.brain.Snapshot().Index(name) < 0 {
+		if b := c.backends[name]; b != nil && b.drain != nil && !b.drain.empty {
+			c.drained(b)
+		}
 		delete(c.backends, name)
 	}
 }

@@ -43,15 +43,21 @@ func (c *Cluster) place(r *proxy.Request, who identity) proxy.Target {
 		}
 	}
 	rate := c.brain.Rate(client.ID)
-	return proxy.Target{Backend: b.target, Reason: why, Rate: float32(rate), Noted: rate > 0}
+	return proxy.Target{
+		Backend: b.target, Reason: why, Rate: float32(rate), Noted: rate > 0,
+		Learn: c.teachable(&client, who), Learned: learned != "" && why.Group != "",
+	}
 }
 
 // Release implements proxy.Placer. The group of the client is the one that decided: where its group had no room
 // for it, the client has no seat to give back.
 func (c *Cluster) Release(clientID string, t proxy.Target, o proxy.Outcome) {
-	client := balancer.Client{ID: clientID, Group: t.Reason.Group, Ordinal: -1}
+	client := memberOf(clientID, t.Reason.Group)
 	name := t.Backend.Name
 	now, doubtful := c.release(client, name, o)
+	if o == proxy.Moved {
+		c.moved(clientID, name)
+	}
 	if e, telling := eventOf(o); telling && !doubtful {
 		class := uint64(0)
 		if e == health.Silent {
@@ -85,16 +91,16 @@ func failed(o proxy.Outcome) bool {
 	switch o {
 	case proxy.Refused, proxy.TimedOut, proxy.Unreachable, proxy.NoPort, proxy.NoDescriptor, proxy.Stalled:
 		return true
-	case proxy.Served, proxy.ClientLeft, proxy.Rejected:
+	case proxy.Served, proxy.ClientLeft, proxy.Rejected, proxy.Moved:
 	}
 	return false
 }
 
 // leaveOf says what becomes of the seat of a member of a group. A backend that has failed never took the client, and
 // one that has rejected it, for whatever reason, did not either: the seat is free at once. Otherwise whoever has no
-// right to connect could keep seats from those who have.
+// right to connect could keep seats from those who have. One whom we have moved has its seat elsewhere.
 func leaveOf(o proxy.Outcome) balancer.Leave {
-	if failed(o) || o == proxy.Rejected {
+	if failed(o) || o == proxy.Rejected || o == proxy.Moved {
 		return balancer.Moved
 	}
 	return balancer.Left

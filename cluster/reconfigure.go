@@ -24,6 +24,7 @@ func (o Options) withDefaults() Options {
 	o.DialTimeout = cmp.Or(o.DialTimeout, 3*time.Second)
 	o.Phases = cmp.Or(o.Phases, balancer.DefaultPhaseRules())
 	o.Load.Stale = cmp.Or(o.Load.Stale, o.Phases.Stale)
+	o.Moves = o.Moves.withDefaults()
 	o.Outliers.Failures = o.Phases.ConnectFailures
 	if o.Clock == nil {
 		o.Clock = monotonic()
@@ -42,7 +43,7 @@ func (o *Options) brain(found rules) balancer.BrainOptions {
 }
 
 // Reconfigure gives the cluster other settings while it works. An error changes nothing; it is the one that New would
-// return. Name, Observer, Log, Clock and the seed of Placement stay as they are, and so do the backends, which Apply
+// return. Name, Observer, Events, Log, Clock and the seed of Placement stay as they are, and so do the backends, which Apply
 // changes.
 //
 // The settings count from the next decision on. No connection is touched: all stay counted where they are, and what is
@@ -69,10 +70,15 @@ func (c *Cluster) Reconfigure(o Options) error {
 		next.outliers.Set(c.listed())
 	}
 	c.terms.Store(next)
-	if !found.learn {
+	if !found.learn && c.learned.Len() > 0 {
 		c.learned = balancer.NewLearned(learnedClients)
+		c.lessons++
 	}
+	mover := c.options.mover()
 	c.options.takeOver(&o)
+	if next := c.options.mover(); next != mover {
+		c.mover.SetOptions(next)
+	}
 	for _, b := range c.backends {
 		b.target = c.describe(b.target)
 		if !o.Watched {
@@ -95,6 +101,7 @@ func (o *Options) takeOver(next *Options) {
 	o.Outliers = next.Outliers
 	o.Load = next.Load
 	o.Members = next.Members
+	o.Moves = next.Moves
 	o.Attempts = next.Attempts
 	o.DialTimeout = next.DialTimeout
 	o.FirstByteTimeout = next.FirstByteTimeout

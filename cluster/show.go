@@ -10,12 +10,12 @@ import (
 type BackendStatus struct {
 	Name    string `json:"name"`
 	Address string `json:"address"`
-	// Phase is that of balancer.Phase, or left: discovery does not name the backend any more, but it still carries
-	// connections. PhaseSince is when it began, Why is what began it, empty for those of the first list.
+	// Phase is that of balancer.Phase. PhaseSince is when it began, Why is what began it, empty for those of the first
+	// list.
 	Phase      string    `json:"phase"`
 	PhaseSince time.Time `json:"phase_since,omitzero"`
 	Why        string    `json:"why,omitempty"`
-	// Removed tells that discovery does not name the backend any more, whatever its phase.
+	// Removed tells that discovery does not name the backend any more. It drains, and vanishes with its last connection.
 	Removed bool `json:"removed,omitempty"`
 	// Weight is capacity times ramp. LoadFactor scales it where clients are placed by load: 1 while nothing is known
 	// of the load.
@@ -35,6 +35,8 @@ type BackendStatus struct {
 	ConnackSeconds float64 `json:"connack_seconds,omitempty"`
 	// Failures counts attempts that did not lead to a connection, by reason.
 	Failures map[string]uint64 `json:"failures,omitempty"`
+	// Drain shows the drain of the backend, nil if it is not drained.
+	Drain *DrainStatus `json:"drain,omitempty"`
 	// Check is the last health check, Load what the broker reports; nil before the first.
 	Check *CheckStatus `json:"check,omitempty"`
 	Load  *LoadStatus  `json:"load,omitempty"`
@@ -72,7 +74,7 @@ type LoadStatus struct {
 // show describes a backend. The mutex is held.
 func (c *Cluster) show(m *backend, s *balancer.Snapshot, now int64) BackendStatus {
 	b := BackendStatus{
-		Name: m.name, Address: m.target.Address.String(), Phase: phaseLeft, Removed: !m.listed, LoadFactor: 1,
+		Name: m.name, Address: m.target.Address.String(), Phase: balancer.Draining.String(), Removed: !m.listed, LoadFactor: 1,
 		Connections: c.brain.Connections(m.name), Placed: m.placed, BytesPerSecond: m.traffic,
 	}
 	forecast, predicted := c.brain.Forecast().Of(m.name)
@@ -83,6 +85,7 @@ func (c *Cluster) show(m *backend, s *balancer.Snapshot, now int64) BackendStatu
 		b.Phase, b.PhaseSince, b.Why = s.Backends[i].Phase.String(), m.since, m.why
 		b.Weight, b.Share, b.Labels = s.Weight(i), s.ServingShare(i), s.Backends[i].Labels
 	}
+	b.Drain = c.drainStatus(m)
 	if p95, ok := m.latency.p95(now); ok {
 		b.ConnackSeconds = p95.Seconds()
 	}

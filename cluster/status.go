@@ -16,6 +16,8 @@ type Status struct {
 	// began.
 	State      string    `json:"state"`
 	StateSince time.Time `json:"state_since,omitzero"`
+	// Forced tells that an operator has set the state.
+	Forced bool `json:"forced,omitempty"`
 	// Generation grows with every change of the membership, of a phase or of a ramp.
 	Generation  uint64          `json:"generation"`
 	Backends    []BackendStatus `json:"backends"`
@@ -24,15 +26,16 @@ type Status struct {
 	// connected or have a seat that is kept for them.
 	Groups       int `json:"groups"`
 	GroupMembers int `json:"group_members"`
+	// Learned counts the clients that are remembered with the group that they have subscribed to.
+	Learned int `json:"learned_clients,omitempty"`
 	// Sticky is the share of clients with an id that went where they belong, 0…1: home by their hash, or back to
 	// their seat in their group. It is 1 while nobody has come.
 	Sticky float64 `json:"sticky_ratio"`
 	// Discovered is when discovery last confirmed the membership.
 	Discovered time.Time `json:"discovered,omitzero"`
+	// Moves shows what is being moved.
+	Moves MoveStatus `json:"moves"`
 }
-
-// phaseLeft is shown for a backend that discovery does not name any more but that carries connections.
-const phaseLeft = "left"
 
 // Status describes the cluster, backends sorted by name.
 func (c *Cluster) Status() Status {
@@ -43,7 +46,9 @@ func (c *Cluster) Status() Status {
 		Name: c.options.Name, Strategy: c.options.Strategy, State: c.brain.State().Cluster.String(), StateSince: c.since,
 		Generation: s.Generation, Sticky: c.stickiness(), Discovered: c.applied,
 	}
+	status.Forced, status.Moves = c.brain.State().Forced, c.moves(now)
 	status.Groups, status.GroupMembers = c.brain.Groups().Len()
+	status.Learned = c.learned.Len()
 	for _, name := range slices.Sorted(maps.Keys(c.backends)) {
 		b := c.show(c.backends[name], s, now)
 		status.Backends = append(status.Backends, b)
@@ -72,6 +77,8 @@ type Explanation struct {
 	// Group is the client's shared-subscription group, as far as its id tells: what rules find in user names and user
 	// properties is known only when the client connects.
 	Group string `json:"group,omitempty"`
+	// Learned tells that the group is known from what the client has subscribed to.
+	Learned bool `json:"learned,omitempty"`
 	// Kind is what the client is to the placement: grouped, fat (causes a notable part of the load), persistent or
 	// fleeting (with and without a session that outlives the connection), or anonymous (without an id).
 	Kind string `json:"kind"`
@@ -106,7 +113,7 @@ func (c *Cluster) Explain(clientID string, persistent bool) Explanation {
 	s, now := c.brain.Snapshot(), c.now()
 	e := Explanation{
 		Cluster: c.options.Name, ClientID: clientID, Strategy: c.options.Strategy, State: c.brain.State().Cluster.String(),
-		Group: client.Group, Kind: c.kind(client).String(),
+		Group: client.Group, Learned: learned != "", Kind: c.kind(client).String(),
 	}
 	var tried []string
 	for range maxExplained {

@@ -14,9 +14,9 @@ import (
 // is listed here among those that stay.
 func TestReconfigureTakesOverEveryOption(t *testing.T) {
 	t.Parallel()
-	fixed := []string{"Name", "Observer", "Log", "Clock"}
+	fixed := []string{"Name", "Observer", "Events", "Log", "Clock"}
 	next := Options{
-		Rules: []GroupRule{{Learn: true}}, Members: func([]balancer.Backend) {},
+		Rules: []GroupRule{{Learn: true}}, Members: func([]balancer.Backend) {}, Events: func(Event) {},
 		Header: new(proxy.Header), Log: slog.New(slog.DiscardHandler), Clock: func() int64 { return 1 },
 	}
 	set := reflect.ValueOf(&next).Elem()

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -38,6 +39,8 @@ func (c *Cluster) Tick() {
 	for i := range turns {
 		turns[i].log(c.log)
 	}
+	c.returned()
+	c.deliver()
 }
 
 // tick returns what has changed, and how long the process stood still, if it has.
@@ -67,10 +70,17 @@ func (c *Cluster) tick() (turns []turn, stood int64) {
 			b.why = t.why
 		} else if change.Backend == "" {
 			c.since = time.Now()
+			if c.brain.State().Forced {
+				t.why = "an operator wants it"
+			}
 			t.grave = c.brain.State().Cluster >= balancer.Overloaded
 		}
 		turns = append(turns, t)
+		c.tell(t.event())
 	}
+	c.followDrains(now)
+	c.followLevelling()
+	c.followLosses(now)
 	return turns, stood
 }
 
@@ -79,6 +89,14 @@ type turn struct {
 	balancer.Change
 	why   string
 	grave bool
+}
+
+func (t *turn) event() Event {
+	e := Event{Kind: EventPhase, Backend: t.Backend, From: t.From, To: t.To, Reason: t.why}
+	if t.Backend == "" {
+		e.Kind = EventState
+	}
+	return e
 }
 
 func (t *turn) log(log *slog.Logger) {
@@ -93,6 +111,23 @@ func (t *turn) log(log *slog.Logger) {
 	}
 	log.LogAttrs(context.Background(), level, "a backend's phase has changed",
 		slog.String("backend", t.Backend), from, to, slog.String("reason", t.why))
+}
+
+// Force makes the cluster have a state (balanced, scaling, rolling, overloaded, degraded) until Force("auto").
+func (c *Cluster) Force(state string) error {
+	f, err := balancer.ParseForce(state)
+	if err != nil {
+		return fmt.Errorf("cluster %s: %w", c.options.Name, err)
+	}
+	c.force(f)
+	c.Tick()
+	return nil
+}
+
+func (c *Cluster) force(f balancer.Force) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.brain.Force(f)
 }
 
 // A standstill of the process, suspended, or stopped by a signal: when it goes on, all deadlines have passed at once,

@@ -94,7 +94,7 @@ func eventOf(o proxy.Outcome) (health.Event, bool) {
 		return health.ConnectFailed, true
 	case proxy.Stalled:
 		return health.Silent, true
-	case proxy.Served, proxy.ClientLeft, proxy.NoPort, proxy.NoDescriptor, proxy.Rejected:
+	case proxy.Served, proxy.ClientLeft, proxy.NoPort, proxy.NoDescriptor, proxy.Rejected, proxy.Moved:
 	}
 	return 0, false
 }
@@ -102,13 +102,7 @@ func eventOf(o proxy.Outcome) (health.Event, bool) {
 // vital tells the brain what is known about every backend. The mutex is held.
 func (c *Cluster) vital(now int64) {
 	c.judge(now)
-	p95s := make([]time.Duration, 0, len(c.current))
-	for _, b := range c.current {
-		if p95, ok := b.latency.p95(now); ok && b.phase != balancer.Down {
-			p95s = append(p95s, p95)
-		}
-	}
-	median := usual(p95s)
+	median := usual(c.p95s(now))
 	for _, b := range c.current {
 		c.brain.Vital(b.name, c.vitalsOf(b, median, now))
 	}
@@ -132,6 +126,7 @@ func (c *Cluster) judge(now int64) {
 // vitalsOf are the vitals of a backend. median is the usual latency of all backends, 0 if there is none.
 func (c *Cluster) vitalsOf(b *backend, median time.Duration, now int64) balancer.Vitals {
 	v := balancer.Vitals{ConnectFailures: b.opinion.Failures, Level: b.level, Util: b.util, Terminating: b.leaving}
+	_, v.Drain = c.orders[b.name]
 	if !b.check.At.IsZero() {
 		b.check.AddTo(&v)
 	}

@@ -25,7 +25,10 @@ func (c *Cluster) whyNow(b *backend, before string, now int64) string {
 	case balancer.Hot:
 		return c.whyHot(b, now)
 	case balancer.Draining:
+		_, ordered := c.orders[b.name]
 		switch {
+		case ordered:
+			return wantedEmpty
 		case b.leaving:
 			return "discovery says that it is going"
 		case b.check.Drain:
