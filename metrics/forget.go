@@ -6,10 +6,11 @@ import "github.com/prometheus/client_golang/prometheus"
 // the configuration alone, not on how often it has changed. One that comes again begins with 0.
 func (m *Metrics) ForgetCluster(name string) {
 	of := prometheus.Labels{"cluster": name}
-	for _, v := range []*prometheus.CounterVec{m.connack, m.placements, m.dialFailures} {
+	for _, v := range []*prometheus.CounterVec{m.connack, m.placements, m.dialFailures, m.evictions} {
 		v.DeletePartialMatch(of)
 	}
 	m.connectSeconds.DeletePartialMatch(of)
+	m.returnSeconds.DeletePartialMatch(of)
 	m.DiscoveryEnded(name)
 }
 

@@ -23,6 +23,8 @@ func TestForget(t *testing.T) {
 		m.Lost(listener)
 		m.Placed(cluster, "client-hash", "home")
 		m.DialFailed(cluster, "b", "refused")
+		m.Evicted(cluster, "emptying", "moved")
+		m.Returned(cluster, time.Second)
 		m.Discovering(cluster)
 		m.Discovered(cluster, 3, 1, time.Now())
 		m.DiscoveryFailed(cluster)

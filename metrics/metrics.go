@@ -33,6 +33,8 @@ type Metrics struct {
 	connack        *prometheus.CounterVec
 	placements     *prometheus.CounterVec
 	dialFailures   *prometheus.CounterVec
+	evictions      *prometheus.CounterVec
+	returnSeconds  *prometheus.HistogramVec
 	reloads        *prometheus.CounterVec
 	reloadOK       prometheus.Gauge
 	reloadTime     prometheus.Gauge
@@ -56,6 +58,13 @@ func New(s Sources) *Metrics {
 			"Decisions of the placement, by strategy and reason.", "cluster", "strategy", "reason"),
 		dialFailures: counters("backend_connect_failures_total",
 			"Attempts to use a backend that did not lead to a connection, by reason.", "cluster", "backend", "reason"),
+		evictions: counters("evictions_total",
+			"Moves of clients that were begun, by reason, and result: moved, or why the client has stayed.", "cluster", "reason", "result"),
+		returnSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "mqttlb_evicted_return_seconds",
+			Help:    "Time that clients were away that were moved and have come again.",
+			Buckets: []float64{.01, .1, .5, 1, 2, 5, 10, 30, 60, 120, 300},
+		}, []string{"cluster"}),
 		reloads: counters("config_reloads_total", "Reloads of the configuration, by result.", "result"),
 		reloadOK: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mqttlb_config_last_reload_successful", Help: "1 if the last reload of the configuration worked: it was valid, and every listener could be opened.",
@@ -66,7 +75,7 @@ func New(s Sources) *Metrics {
 		discovery: newDiscovery(),
 	}
 	m.registry.MustRegister(m.discovery.collectors()...)
-	m.registry.MustRegister(m.connects, m.connectSeconds, m.refused, m.connack, m.placements, m.dialFailures, m.reloads, m.reloadOK, m.reloadTime,
+	m.registry.MustRegister(m.connects, m.connectSeconds, m.refused, m.connack, m.placements, m.dialFailures, m.evictions, m.returnSeconds, m.reloads, m.reloadOK, m.reloadTime,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &stateCollector{s})
 	return m
 }
@@ -108,6 +117,16 @@ func (m *Metrics) Placed(cluster, strategy, reason string) {
 // DialFailed counts an attempt that did not lead to a connection.
 func (m *Metrics) DialFailed(cluster, backend, reason string) {
 	m.dialFailures.WithLabelValues(cluster, backend, reason).Inc()
+}
+
+// Evicted counts a move of a client that was begun.
+func (m *Metrics) Evicted(cluster, reason, result string) {
+	m.evictions.WithLabelValues(cluster, reason, result).Inc()
+}
+
+// Returned counts a client that was moved and has come again, after so long.
+func (m *Metrics) Returned(cluster string, after time.Duration) {
+	m.returnSeconds.WithLabelValues(cluster).Observe(after.Seconds())
 }
 
 // Reloaded counts the reading of a configuration; the first one counts too.

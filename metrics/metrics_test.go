@@ -43,12 +43,12 @@ func busy() *metrics.Metrics {
 		Clusters: func() []metrics.Cluster {
 			return []metrics.Cluster{
 				{
-					Name: "hivemq", State: "rolling", Groups: 3, Members: 40, Spread: 2, Sticky: 0.875,
+					Name: "hivemq", State: "rolling", Groups: 3, Members: 40, Spread: 2, Learned: 5, Sticky: 0.875, Pending: 70, Away: 4, Lost: 3, Levelling: true,
 					Backends: []metrics.Backend{
 						{Name: "hivemq-0", Phase: "ready", Weight: 1, Connections: 7, Factor: 0.75, Load: 0.5, Reported: time.Unix(1_800_000_050, 0)},
 						{Name: "hivemq-1", Phase: "ramping", Weight: 0.25, Connections: 5, Factor: 1},
 						{Name: "hivemq-2", Phase: "down", Weight: 1, Factor: 1},
-						{Name: "hivemq-3", Phase: "left", Connections: 2},
+						{Name: "hivemq-3", Phase: "draining", Removed: true, Connections: 2},
 					},
 				},
 				{Name: "empty", State: "balanced", Sticky: 1},
@@ -67,6 +67,9 @@ func busy() *metrics.Metrics {
 	m.Placed("hivemq", "client-hash", "home")
 	m.Placed("hivemq", "round-robin", "turn")
 	m.DialFailed("hivemq", "hivemq-1", "refused")
+	m.Evicted("hivemq", "emptying", "moved")
+	m.Evicted("hivemq", "emptying", "busy")
+	m.Returned("hivemq", 1200*time.Millisecond)
 	m.Reloaded(true, time.Unix(1_800_000_100, 0))
 	m.Reloaded(false, time.Unix(1_800_000_200, 0))
 	m.Discovering("empty")
@@ -140,6 +143,13 @@ var contract = map[string]string{
 	"mqttlb_groups":                                   "cluster",
 	"mqttlb_group_members":                            "cluster",
 	"mqttlb_group_spread_max":                         "cluster",
+	"mqttlb_learned_clients":                          "cluster",
+	"mqttlb_moves_pending":                            "cluster",
+	"mqttlb_moves_in_flight":                          "cluster",
+	"mqttlb_levelling":                                "cluster",
+	"mqttlb_evictions_total":                          "cluster reason result",
+	"mqttlb_evicted_return_seconds":                   "cluster",
+	"mqttlb_evicted_lost_total":                       "cluster",
 	"mqttlb_bytes_total":                              "direction",
 	"mqttlb_packets_total":                            "direction type",
 	"mqttlb_sessions_bytes":                           "",

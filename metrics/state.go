@@ -37,13 +37,22 @@ type Cluster struct {
 	// Groups and Members count shared-subscription groups and who has a seat in them, Spread is the largest
 	// difference of members of one group between two usable backends of equal weight.
 	Groups, Members, Spread int
+	// Learned counts the clients that are remembered with a group that they have subscribed to.
+	Learned int
+	// Pending counts the moves of clients that have not begun, Away the clients that are being moved or have not come
+	// again, Lost those that did not within five minutes. Levelling tells that the backends are being levelled.
+	Pending, Away int
+	Lost          uint64
+	Levelling     bool
 }
 
 // A Backend is the state of one broker.
 type Backend struct {
 	Name string
-	// Phase is the name of a balancer.Phase, or left when discovery does not name the backend any more.
-	Phase       string
+	// Phase is the name of a balancer.Phase.
+	Phase string
+	// Removed tells that discovery does not name the backend any more.
+	Removed     bool
 	Weight      float64
 	Connections int
 	// Factor scales the weight where clients are placed by load.
@@ -73,6 +82,11 @@ var (
 	descGroups      = desc("groups", "Shared-subscription groups with members.", "cluster")
 	descMembers     = desc("group_members", "Members of groups that have a client id and are connected or have a seat that is kept for them.", "cluster")
 	descSpread      = desc("group_spread_max", "Largest difference of members of one group between two usable backends of equal weight; 0 or 1 is as even as it gets.", "cluster")
+	descLearned     = desc("learned_clients", "Clients that are remembered with the shared-subscription group that they have subscribed to.", "cluster")
+	descPending     = desc("moves_pending", "Moves of clients that are planned and have not begun.", "cluster")
+	descAway        = desc("moves_in_flight", "Clients that are being moved, or were sent away and have not come again yet.", "cluster")
+	descLost        = desc("evicted_lost_total", "Clients that were moved and did not come again within five minutes.", "cluster")
+	descLevelling   = desc("levelling", "1 while the connections of the backends are being levelled.", "cluster")
 	descPhase       = desc("backend_phase", "1 for the phase that the backend is in.", "cluster", "backend", "phase")
 	descWeight      = desc("backend_weight", "Weight of the backend in placement: capacity times ramp.", "cluster", "backend")
 	descUp          = desc("backend_up", "0 while the backend is down, else 1.", "cluster", "backend")
@@ -90,7 +104,7 @@ type stateCollector struct{ Sources }
 func (c *stateCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descConnections, descBytes, descPackets, descMemory, descTrimmed, descOdd, descLogDropped, descSticky, descState,
-		descGroups, descMembers, descSpread, descPhase, descWeight, descUp, descFactor, descLoad, descReported, descConnected, descBuild,
+		descGroups, descMembers, descSpread, descLearned, descPending, descAway, descLost, descLevelling, descPhase, descWeight, descUp, descFactor, descLoad, descReported, descConnected, descBuild,
 	} {
 		to <- d
 	}
@@ -138,6 +152,15 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 		gauge(descGroups, float64(cl.Groups), cl.Name)
 		gauge(descMembers, float64(cl.Members), cl.Name)
 		gauge(descSpread, float64(cl.Spread), cl.Name)
+		gauge(descLearned, float64(cl.Learned), cl.Name)
+		gauge(descPending, float64(cl.Pending), cl.Name)
+		gauge(descAway, float64(cl.Away), cl.Name)
+		count(descLost, cl.Lost, cl.Name)
+		levelling := 0.0
+		if cl.Levelling {
+			levelling = 1
+		}
+		gauge(descLevelling, levelling, cl.Name)
 		for _, b := range cl.Backends {
 			c.backend(&b, func(d *prometheus.Desc, v float64, labels ...string) {
 				gauge(d, v, append([]string{cl.Name, b.Name}, labels...)...)
@@ -146,12 +169,12 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-// backend is the part about one backend. One that has left only ends its connections.
+// backend is the part about one backend. One that discovery has removed only gives its connections away.
 func (c *stateCollector) backend(b *Backend, gauge func(d *prometheus.Desc, v float64, labels ...string)) {
 	gauge(descPhase, 1, b.Phase)
 	gauge(descConnected, float64(b.Connections))
 	gauge(descWeight, b.Weight)
-	if b.Phase == "left" {
+	if b.Removed {
 		return
 	}
 	up := 1.0
