@@ -110,6 +110,12 @@ type Explanation struct {
 	// ClientIDHex and GroupHex have the exact bytes of a client id and of a group that are not UTF-8.
 	ClientIDHex string `json:"client_id_hex,omitempty"`
 	GroupHex    string `json:"group_hex,omitempty"`
+	// Members shows the group of the client; nil if it has none, or nobody of it is there.
+	Members *Group `json:"members,omitempty"`
+	// Connected is the client's connection, nil if there is none.
+	Connected *Client `json:"connected,omitempty"`
+	// Move is what a rebalance would do with it now, nil if nothing.
+	Move *Move `json:"move,omitempty"`
 }
 
 // ID is the client id, byte for byte.

@@ -29,8 +29,14 @@
 //	GET  /api/v1/clusters/{cluster}          cluster.Status
 //	GET  /api/v1/clusters/{cluster}/backends BackendList
 //	GET  /api/v1/clusters/{cluster}/groups?limit=                   GroupList
+//	GET  /api/v1/clusters/{cluster}/lost?limit=                     LostList
 //	GET  /api/v1/clients?cluster=&backend=&group=&prefix=&limit=    ClientList
 //	GET  /api/v1/explain?cluster=&client_id=&persistent=            Explanation
+//	GET  /api/v1/events?cluster=&kind=       a stream of Event, and Missed
+//	POST /api/v1/clusters/{cluster}/backends/{backend}/drain        DrainRequest, BackendChange
+//	POST /api/v1/clusters/{cluster}/backends/{backend}/resume       BackendChange
+//	POST /api/v1/clusters/{cluster}/rebalance                       RebalanceRequest, Plan
+//	POST /api/v1/clusters/{cluster}/state    StateRequest, cluster.Status
 //	POST /api/v1/reload                      Reloaded
 //
 // Errors are a Failure with a 4xx or 5xx status. A parameter or a field that is not known is an error and
@@ -40,9 +46,19 @@
 // JSON cannot always carry; where one is not UTF-8, its field client_id_hex has the exact bytes. So it is
 // with the names of groups and group_hex.
 //
+// A write that the cluster refuses, the drain of its last backend for example, is a 409 with the reason.
+//
+// # Events
+//
+// Events are server-sent: id, event (its kind) and data, one line of JSON, with a comment every 15 s so that
+// either side notices when the other is gone. A Hub remembers the latest 1024 for all listeners together. Whoever is
+// slower than that gets the event "missed" with their number; nobody waits for a listener. With Last-Event-ID, a
+// listener goes on where it was. At most 32 listen over TCP at a time, and 32 over the socket; at the end, the
+// streams end before everything else.
+//
 // # Who owns what
 //
-// A Server may be used from any goroutine. It keeps no state but its stage (starting, ready, stopping);
+// A Server may be used from any goroutine. It keeps no state but its stage (starting, ready, stopping) and the Hub;
 // everything it shows is asked of Proxy and Cluster at the moment of the request. It never touches the
 // data path: reading the clients visits the event loops in small steps, and nothing else goes there.
 //
@@ -52,9 +68,10 @@
 //	listen.go        the two sockets, and what to do when they cannot be opened
 //	access.go        who may write, and the log of it
 //	route.go         the table of endpoints; from a function to an HTTP answer   ← begin here
-//	answer.go        the types of the wire format
+//	answer.go        the types of the wire format; answermoves.go has those about moves
 //	show.go          the reads
-//	steer.go         the writes
+//	steer.go         the writes; rate.go reads their rates
+//	hub.go           the events, and stream.go how they are told
 //	page.go          the page at /
 //
 // A new endpoint is one line in the table of route.go and one function in show.go or steer.go that

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -13,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -61,6 +63,10 @@ type fakeCluster struct {
 	status      cluster.Status
 	groups      []cluster.GroupStatus
 	explanation cluster.Explanation
+	plan        cluster.Plan
+	lost        []cluster.LostClient
+	asked       *[]string // what it was told to do
+	refusal     error     // … and its answer
 }
 
 func (c *fakeCluster) Name() string           { return c.status.Name }
@@ -70,6 +76,43 @@ func (c *fakeCluster) Status() cluster.Status { return c.status }
 func (c *fakeCluster) Groups(limit int) ([]cluster.GroupStatus, bool) {
 	n := min(limit, len(c.groups))
 	return c.groups[:n], n < len(c.groups)
+}
+
+func (c *fakeCluster) Group(name string) (g cluster.GroupStatus, known bool) {
+	for _, g := range c.groups {
+		if g.Name == name {
+			return g, true
+		}
+	}
+	return g, false
+}
+
+func (c *fakeCluster) Lost(limit int) []cluster.LostClient { return c.lost[:min(limit, len(c.lost))] }
+
+func (c *fakeCluster) Drain(backend string, rate float64) error {
+	return c.told(backend, "drain %s %v", backend, rate)
+}
+
+func (c *fakeCluster) Resume(backend string) error { return c.told(backend, "resume %s", backend) }
+
+func (c *fakeCluster) Force(state string) error { return c.told("", "force %s", state) }
+
+func (c *fakeCluster) Rebalance(dryRun bool, limit int) (cluster.Plan, error) {
+	p := c.plan
+	p.Moves = p.Moves[:min(limit, len(p.Moves))]
+	return p, c.told("", "rebalance %v %d", dryRun, limit)
+}
+
+// told notes what was asked for, unless it cannot be done.
+func (c *fakeCluster) told(backend, format string, args ...any) error {
+	known := slices.ContainsFunc(c.status.Backends, func(b cluster.BackendStatus) bool { return b.Name == backend })
+	if backend != "" && !known {
+		return fmt.Errorf("cluster %s: %w: %s", c.status.Name, cluster.ErrNoSuchBackend, backend)
+	}
+	if c.refusal == nil && c.asked != nil {
+		*c.asked = append(*c.asked, fmt.Sprintf(format, args...))
+	}
+	return c.refusal
 }
 
 func (c *fakeCluster) Explain(id string, persistent bool) cluster.Explanation {
@@ -116,12 +159,16 @@ func twoClusters() Options {
 					Name: "hivemq", Strategy: "adaptive", State: "scaling", StateSince: time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC),
 					Generation: 7, Connections: 5, Groups: 2, GroupMembers: 3, Sticky: 0.75,
 					Discovered: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+					Moves:      cluster.MoveStatus{Pending: 3, InFlight: 2, Moved: 10, Returned: 8, Lost: 1, Levelling: true, Paused: "n2 is slow"},
 					Backends: []cluster.BackendStatus{
 						{Name: "n1", Address: "10.0.0.1:1883", Phase: "ready", Weight: 1, LoadFactor: 1, Share: .5, Connections: 3, Placed: 9, Labels: map[string]string{"zone": "a"}},
 						{
 							Name: "n2", Address: "10.0.0.2:1883", Phase: "hot", PhaseSince: time.Date(2026, 1, 2, 3, 1, 0, 0, time.UTC), Why: "load 0.9 for 30s",
 							Weight: 1, LoadFactor: .25, Share: .5, Connections: 2, Placed: 5, BytesPerSecond: 1234.5, ConnackSeconds: .012,
 							Failures: map[string]uint64{"refused": 2}, Removed: true,
+							Drain: &cluster.DrainStatus{
+								Since: time.Date(2026, 1, 2, 3, 2, 0, 0, time.UTC), Begun: 5, Rate: 50, Kept: map[string]int{"will": 1}, Operator: true, By: "operator",
+							},
 							Check: &cluster.CheckStatus{At: time.Date(2026, 1, 2, 3, 4, 0, 0, time.UTC), Failed: 1, Error: "no answer", Note: "note", Seconds: 3},
 							Load: &cluster.LoadStatus{
 								Load: new(.75), Util: new(.9), Level: new(0.), At: time.Date(2026, 1, 2, 3, 3, 0, 0, time.UTC), Stale: true, Predicted: .8, Error: "no answer",
@@ -136,6 +183,17 @@ func twoClusters() Options {
 				explanation: cluster.Explanation{
 					Strategy: "adaptive", State: "scaling", Group: "g\xff", Kind: "grouped", Backend: "n2", Address: "10.0.0.2:1883", Reason: "home by hash",
 					Otherwise: []cluster.Choice{{Backend: "n1", Reason: "away from home: n2 did not accept the connection"}},
+				},
+				plan: cluster.Plan{
+					Cluster: "hivemq", State: "scaling", Total: 3,
+					Moves: []cluster.PlannedMove{
+						{ClientID: "worker-1", Group: "worker\xff", From: "n2", To: "n1", Why: "spreading", Reason: "group worker has 2 too many on n2"},
+						{ClientID: "\xff\x00\x1b[2J<b>", From: "n1", Why: "emptying", Reason: "n1 is draining"},
+					},
+				},
+				lost: []cluster.LostClient{
+					{ClientID: "gone\xff", From: "n1", To: "n2", At: time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)},
+					{ClientID: "gone-2", From: "n2", At: time.Date(2026, 1, 2, 2, 0, 0, 0, time.UTC)},
 				},
 			},
 			&fakeCluster{

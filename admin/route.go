@@ -38,8 +38,14 @@ func (s *Server) endpoints() []endpoint {
 		read("/api/v1/clusters/{cluster}", "one cluster", s.cluster),
 		read("/api/v1/clusters/{cluster}/backends", "the backends of one cluster", s.backends),
 		read("/api/v1/clusters/{cluster}/groups", "the shared-subscription groups of one cluster; parameter limit", s.groups),
+		read("/api/v1/clusters/{cluster}/lost", "clients that were moved and did not come again; parameter limit", s.lost),
 		read("/api/v1/clients", "connected clients; parameters cluster, backend, group, prefix, limit", s.clients),
 		read("/api/v1/explain", "where a client would go, and why; parameters cluster, client_id, persistent", s.explain),
+		{http.MethodGet, "/api/v1/events", "what happens, as server-sent events; parameters cluster, kind", http.HandlerFunc(s.events)},
+		write("/api/v1/clusters/{cluster}/backends/{backend}/drain", `move its clients away; {"rate":"50/s"}`, s.drain),
+		write("/api/v1/clusters/{cluster}/backends/{backend}/resume", "take the drain back", s.resume),
+		write("/api/v1/clusters/{cluster}/rebalance", `move clients to where they belong; {"dry_run":true,"limit":100}`, s.rebalance),
+		write("/api/v1/clusters/{cluster}/state", `make it have a state; {"state":"auto"} takes that back`, s.force),
 		write("/api/v1/reload", "reload the configuration", s.reload),
 	}
 }

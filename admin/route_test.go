@@ -25,8 +25,8 @@ func TestWrongRequests(t *testing.T) {
 		{"GET", "/api/v1/clusters/nope", 404, `unknown cluster "nope"; known are hivemq, emqx`},
 		{"GET", "/api/v1/clusters/nope/backends", 404, `unknown cluster "nope"; known are hivemq, emqx`},
 		{"GET", "/api/v1/clusters/nope/groups", 404, `unknown cluster "nope"; known are hivemq, emqx`},
-		{"GET", "/api/v1/events", 404, "there is no /api/v1/events; / lists what there is"},
-		{"POST", "/api/v1/clusters/hivemq/rebalance", 404, "there is no /api/v1/clusters/hivemq/rebalance; / lists what there is"},
+		{"GET", "/api/v1/event", 404, "there is no /api/v1/event; / lists what there is"},
+		{"POST", "/api/v1/clusters/hivemq/balance", 404, "there is no /api/v1/clusters/hivemq/balance; / lists what there is"},
 
 		{"POST", "/", 405, "/ allows only GET, HEAD"},
 		{"POST", "/readyz", 405, "/readyz allows only GET, HEAD"},

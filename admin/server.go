@@ -38,6 +38,8 @@ type Options struct {
 	// Reload reads the configuration again. It may be called several times at once; its context does
 	// not end when the one who asked stops waiting.
 	Reload func(context.Context) error
+	// Events is where events come from; nil means that there are none.
+	Events *Hub
 	Log    *slog.Logger
 }
 
@@ -48,14 +50,36 @@ type Proxy interface {
 	Connections() map[string]int
 }
 
-// A Cluster is what the API shows of a broker cluster. *cluster.Cluster is one.
+// A Cluster is what the API shows and steers of a broker cluster. *cluster.Cluster is one.
 type Cluster interface {
+	Shown
+	Grouped
+	Steered
+}
+
+// Shown is a cluster at one moment.
+type Shown interface {
 	Name() string
 	Ready() bool
 	Status() cluster.Status
+	Explain(clientID string, persistent bool) cluster.Explanation
+	// Lost are the clients that were moved and have not come again, the latest first.
+	Lost(limit int) []cluster.LostClient
+}
+
+// Grouped are the shared-subscription groups of a cluster.
+type Grouped interface {
 	// Groups are the groups in the order of their names, at most limit; more tells that there are more.
 	Groups(limit int) (list []cluster.GroupStatus, more bool)
-	Explain(clientID string, persistent bool) cluster.Explanation
+	Group(name string) (g cluster.GroupStatus, known bool)
+}
+
+// Steered is what an operator can have a cluster do. Each method returns when it has begun.
+type Steered interface {
+	Drain(backend string, rate float64) error
+	Resume(backend string) error
+	Force(state string) error
+	Rebalance(dryRun bool, limit int) (cluster.Plan, error)
 }
 
 // A Server answers operators and monitoring.
@@ -70,6 +94,10 @@ type Server struct {
 	stage     atomic.Uint32
 	remotes   atomic.Int64 // open connections over TCP
 	refusals  atomic.Int64 // when a refused write was last logged, in ns since 1970
+	hub       *Hub
+	listening [2]atomic.Int64 // who listens to events over TCP, and over the socket
+	ending    chan struct{}   // closed when streams are to end
+	planning  sync.Mutex      // held while a plan is made
 }
 
 // The stages in the life of a Server. They only ever go up.
@@ -95,7 +123,10 @@ const (
 
 // New returns a Server that does not listen yet.
 func New(o Options) (*Server, error) {
-	s := &Server{options: o, log: o.Log}
+	s := &Server{options: o, log: o.Log, hub: o.Events, ending: make(chan struct{})}
+	if s.hub == nil {
+		s.hub = NewHub()
+	}
 	s.SetClusters(o.Clusters)
 	if o.Token != nil {
 		var err error
@@ -135,6 +166,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	case <-ctx.Done():
 	case err = <-ended:
 	}
+	close(s.ending)
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
 	if s.http.Shutdown(limit) != nil {

@@ -252,7 +252,66 @@ func (s *Server) explain(r *http.Request) (any, error) {
 	if e.Otherwise == nil {
 		e.Otherwise = []cluster.Choice{}
 	}
+	s.explainPresent(c, &e)
 	return e, nil
+}
+
+// explainPresent adds where the client and its group are.
+func (s *Server) explainPresent(c Cluster, e *Explanation) {
+	id, group := e.ID(), e.ExactGroup()
+	if id != "" && s.stage.Load() != starting {
+		found := s.options.Proxy.Sessions(func(i *proxy.SessionInfo) bool {
+			return i.ClientID == id && i.Target.Backend != nil && i.Target.Backend.Cluster == c.Name()
+		}, 1)
+		if len(found) > 0 {
+			client := describe(&found[0])
+			e.Connected = &client
+			e.Move = s.plannedFor(c, id)
+			group = cmp.Or(found[0].Target.Reason.Group, group) // CONNECT has told more than the id
+		}
+	}
+	if group == "" {
+		return
+	}
+	if g, known := c.Group(group); known {
+		e.Members = &Group{g, hexOf(g.Name)}
+	}
+}
+
+// plannedFor is what a rebalance would do with one client, nil if nothing.
+func (s *Server) plannedFor(c Cluster, id string) *Move {
+	plan, err := s.plan(c, true, MaxMoves)
+	if err != nil {
+		return nil
+	}
+	if i := slices.IndexFunc(plan.Moves, func(m Move) bool { return m.ClientID == id }); i >= 0 {
+		return &plan.Moves[i]
+	}
+	return nil
+}
+
+func (s *Server) lost(r *http.Request) (any, error) {
+	given, err := parameters(r, "limit")
+	if err != nil {
+		return nil, err
+	}
+	limit, err := limitOf(given, MaxLost)
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.find(r.PathValue("cluster"))
+	if err != nil {
+		return nil, err
+	}
+	list := LostList{Cluster: c.Name(), Clients: []LostClient{}}
+	bytes := 0
+	for _, l := range c.Lost(limit) {
+		if bytes += len(l.ClientID); bytes > maxIDs {
+			break
+		}
+		list.Clients = append(list.Clients, LostClient{l, hexOf(l.ClientID)})
+	}
+	return list, nil
 }
 
 // find returns the cluster with this name.

@@ -31,6 +31,9 @@ func TestAnswers(t *testing.T) {
 		"clients.json":   "/api/v1/clients",
 		"explain.json":   "/api/v1/explain?cluster=hivemq&client_id=%ff%00x",
 		"nobody.json":    "/api/v1/explain?cluster=emqx&client_id=",
+		"present.json":   "/api/v1/explain?cluster=hivemq&client_id=worker-1",
+		"lost.json":      "/api/v1/clusters/hivemq/lost",
+		"lost_none.json": "/api/v1/clusters/emqx/lost?limit=10000",
 	} {
 		for way, c := range map[string]*http.Client{"tcp": r.tcp, "unix": r.unix} {
 			t.Run(name+" "+way, func(t *testing.T) {
