@@ -29,6 +29,7 @@ type app struct {
 	roster   roster
 	proxy    *proxy.Proxy
 	admin    *admin.Server // nil when off
+	state    *stateFile    // nil when off
 	// load reads the configuration anew; nil when mqttlb was started with flags. locate says where in it the value is
 	// about which there is something to say; nil if nobody knows.
 	load   func() (*config.Config, error)
@@ -57,7 +58,7 @@ func newApp(cfg *config.Config, e *environment, load func() (*config.Config, err
 	if cfg.Log.Clients {
 		a.access = proxy.NewAccessLog(a.log, idMode(cfg.Log.ClientID))
 	}
-	a.observer = &observer{metrics: a.metrics, access: a.access, clusters: &a.roster}
+	a.observer = &observer{metrics: a.metrics, access: a.access, clusters: &a.roster, events: admin.NewHub()}
 	var sites []*site
 	for i := range cfg.Clusters {
 		s, err := newSite(&cfg.Clusters[i], &cfg.Instance, a.observer, a.log)
@@ -68,6 +69,9 @@ func newApp(cfg *config.Config, e *environment, load func() (*config.Config, err
 	}
 	a.roster.set(sites)
 	var err error
+	if a.state, err = openState(cfg.Instance.StateFile, a.clusters, a.log); err != nil {
+		return nil, err
+	}
 	if a.proxy, err = proxy.New(proxy.Options{
 		Listeners: a.listeners(cfg),
 		Loops:     runtime.NumCPU(),
@@ -115,7 +119,7 @@ func idMode(name string) proxy.IDMode {
 func groupRules(list []config.GroupRule) ([]cluster.GroupRule, error) {
 	rules := make([]cluster.GroupRule, len(list))
 	for i, given := range list {
-		rules[i].UserProperty = given.UserProperty
+		rules[i].UserProperty, rules[i].Learn = given.UserProperty, given.Learn
 		var err error
 		if rules[i].ClientID, err = expression(given.ClientID); err != nil {
 			return nil, err
@@ -206,6 +210,9 @@ func (a *app) start() {
 	}
 	a.running.Go(func() { a.measure(a.ctx) })
 	a.running.Go(func() { a.sweepUp(a.ctx) })
+	if a.state != nil {
+		a.running.Go(func() { every(a.ctx, saveEvery, a.state.save) })
+	}
 	a.proxy.Start()
 	if a.admin != nil {
 		a.admin.SetReady()
@@ -223,7 +230,8 @@ func (a *app) logListening(l *config.Listener) {
 // shutdown stops in an orderly way: readiness fails first, then, after the grace, no new client is
 // accepted, and the open sessions are ended evenly. When ctx is done, everything stops at once.
 func (a *app) shutdown(ctx context.Context) {
-	cfg := a.halt().Shutdown
+	last := a.halt()
+	cfg := last.Shutdown
 	a.log.Info("stopping", slog.String("grace", cfg.Grace.String()), slog.String("drain", cfg.Drain.String()))
 	if a.admin != nil {
 		a.admin.SetStopping()
@@ -232,12 +240,13 @@ func (a *app) shutdown(ctx context.Context) {
 	case <-time.After(cfg.Grace):
 	case <-ctx.Done():
 	}
+	a.stayPut()
 	a.proxy.StopAccepting()
 	if open := a.proxy.Stats().Sessions; open > 0 && ctx.Err() == nil {
 		over := min(cfg.Drain, time.Duration(open)*drainPace)
 		a.log.Info("ending sessions", slog.Int("sessions", open), slog.String("over", over.String()))
 		limit, cancel := context.WithTimeout(ctx, max(cfg.Drain, over+drainSlack))
-		if err := a.proxy.Drain(limit, over); err != nil {
+		if err := a.proxy.Drain(limit, farewell(last.Clusters, over)); err != nil {
 			a.log.Warn("sessions are cut off", slog.Int("sessions", a.proxy.Stats().Sessions))
 		}
 		cancel()
@@ -245,6 +254,31 @@ func (a *app) shutdown(ctx context.Context) {
 	a.close()
 	a.log.Info("stopped")
 }
+
+// stayPut ends all moves: who is moved now would come back to nobody.
+func (a *app) stayPut() {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	for _, s := range a.roster.all() {
+		s.stay()
+	}
+}
+
+// farewell is how sessions are ended over a time, because mqttlb stops. It is one way for all of them: what not all
+// clusters want, as they say for their drains, is not done.
+func farewell(clusters []config.Cluster, over time.Duration) proxy.DrainOptions {
+	o := proxy.DrainOptions{Over: over, Suppress: true, Notify: serverShuttingDown, Text: "shutting down"}
+	for i := range clusters {
+		o.Suppress = o.Suppress && clusters[i].Drain.Will == "suppress"
+		if clusters[i].Drain.Notify == "none" {
+			o.Notify, o.Text = 0, ""
+		}
+	}
+	return o
+}
+
+// serverShuttingDown is the reason code of a DISCONNECT that tells so.
+const serverShuttingDown = 0x8B
 
 const (
 	drainPace  = 10 * time.Millisecond // between two sessions that are ended, unless shutdown.drain is shorter
@@ -267,6 +301,9 @@ func (a *app) close() {
 		a.stop()
 	}
 	a.running.Wait()
+	if a.state != nil {
+		a.state.save()
+	}
 }
 
 // openAdmin opens the admin API's sockets, if any.
@@ -284,7 +321,7 @@ func (a *app) openAdmin(cfg *config.Config) error {
 	s, err := admin.New(admin.Options{
 		Address: cfg.Admin.Address, Socket: cfg.Admin.Socket, Token: token,
 		Version: buildInfo().Version, Instance: cfg.Instance.Name, Started: time.Now(),
-		Proxy: a.proxy, Clusters: shown(a.roster.all()), Metrics: a.metrics.Handler(), Reload: a.reload, Log: a.log,
+		Proxy: a.proxy, Clusters: shown(a.roster.all()), Metrics: a.metrics.Handler(), Reload: a.reload, Events: a.observer.events, Log: a.log,
 	})
 	if err != nil {
 		return err

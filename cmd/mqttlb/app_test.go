@@ -372,7 +372,7 @@ func TestShutdown(t *testing.T) {
 	}
 	for _, want := range []string{
 		fmt.Sprintf(`msg="ending sessions" instance=host sessions=%d over=%v`, sessions+1, (sessions+1)*drainPace),
-		"end=shutdown\n", "msg=stopped instance=host\n",
+		"end=shutdown moment=", "msg=stopped instance=host\n",
 	} {
 		if !strings.Contains(a.log.String(), want) {
 			t.Errorf("got no %s in\n%s", want, a.log)

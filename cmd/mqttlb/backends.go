@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"maps"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -28,8 +27,9 @@ FOR is how long a backend has been in its phase, and WHY what has put it there, 
 what its last health check and its last load figure lacked. WEIGHT is capacity and slow start, with what
 the load makes of it where clients are placed by load; LOAD is what the broker reports, with its age
 when it is too old to count. PLACED counts the clients that were sent to a backend, FAILED the attempts
-that did not lead to a connection and why, both since the start. A backend in phase "left" is not
-discovered any more but still has connections.`,
+that did not lead to a connection and why, both since the start. A backend that discovery does not name
+any more is shown as draining until its last connection has ended. How far a drain is, and who is not moved
+and why, is in WHY.`,
 		Example: `  mqttlb backends
   mqttlb backends --cluster hivemq
   mqttlb backends --json | jq -r '.clusters[].backends[].address'`,
@@ -40,13 +40,7 @@ discovered any more but still has connections.`,
 				return err
 			}
 			var list admin.ClusterList
-			if inCluster == "" {
-				err = a.get(cmd.Context(), "/api/v1/clusters", nil, &list)
-			} else {
-				list.Clusters = make([]cluster.Status, 1)
-				err = a.get(cmd.Context(), "/api/v1/clusters/"+url.PathEscape(inCluster), nil, &list.Clusters[0])
-			}
-			if err != nil {
+			if list.Clusters, err = a.clustersOf(cmd.Context(), inCluster); err != nil {
 				return err
 			}
 			if asJSON {
@@ -128,6 +122,9 @@ func why(b *cluster.BackendStatus) string {
 	var parts []string
 	if b.Phase != balancer.Ready.String() && b.Why != "" {
 		parts = append(parts, b.Why)
+	}
+	if b.Drain != nil && b.Connections > 0 {
+		parts = append(parts, drained(b))
 	}
 	if c := b.Check; c != nil {
 		switch {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,12 +36,43 @@ const (
 const maxAnswer = 256 << 20
 
 // adminFlags are the flags of every command that talks to a running mqttlb.
-type adminFlags struct{ admin, config string }
+type adminFlags struct{ admin, config, tokenFile string }
 
 func (f *adminFlags) register(c *cobra.Command) {
 	c.Flags().StringVar(&f.admin, "admin", "", "where mqttlb answers: unix:/PATH, /PATH or http://HOST:PORT\n"+
 		"(default: the configuration's, else "+adminSocket+" if it exists, else "+defaultAddress+")")
 	c.Flags().StringVarP(&f.config, "config", "c", "", "configuration file to find the socket or address in")
+}
+
+// registerWrite is register for commands that change something.
+func (f *adminFlags) registerWrite(c *cobra.Command) {
+	f.register(c)
+	c.Flags().StringVar(&f.tokenFile, "token-file", "", "file with the bearer token, needed with --admin http://… (default: the configuration's)")
+	// The same under the name that tells it from other tokens.
+	c.Flags().StringVar(&f.tokenFile, "admin-token-file", "", "")
+	_ = c.Flags().MarkHidden("admin-token-file")
+}
+
+// writer returns a client that may change something.
+func (f *adminFlags) writer(e *environment) (*adminClient, error) {
+	c, err := f.client(e)
+	if err != nil {
+		return nil, err
+	}
+	c.token, err = readToken(cmp.Or(f.tokenFile, c.tokenFile))
+	return c, err
+}
+
+// readToken reads the file with the bearer token; no file means no token.
+func readToken(file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return "", usagef("the token cannot be read: %w", err)
+	}
+	return strings.TrimSpace(string(content)), nil
 }
 
 // client returns a client for the mqttlb that the flags mean.
@@ -136,16 +168,31 @@ func (c *adminClient) get(ctx context.Context, path string, query url.Values, in
 	if len(query) > 0 {
 		path += "?" + query.Encode()
 	}
-	return c.call(ctx, http.MethodGet, path, readPatience, into)
+	return c.call(ctx, http.MethodGet, path, nil, readPatience, into)
 }
 
-// post changes something.
-func (c *adminClient) post(ctx context.Context, path string, into any) error {
-	return c.call(ctx, http.MethodPost, path, writePatience, into)
+// post changes something. A nil request has no body.
+func (c *adminClient) post(ctx context.Context, path string, request, into any) error {
+	var body []byte
+	if request != nil {
+		var err error
+		if body, err = json.Marshal(request); err != nil {
+			return err
+		}
+	}
+	return c.call(ctx, http.MethodPost, path, body, writePatience, into)
 }
 
-func (c *adminClient) call(ctx context.Context, method, path string, patience time.Duration, into any) error {
-	status, body, err := c.ask(ctx, method, path, patience)
+// An apiError is what mqttlb has answered instead of doing what was asked for.
+type apiError struct {
+	status  int
+	message string
+}
+
+func (e *apiError) Error() string { return e.message }
+
+func (c *adminClient) call(ctx context.Context, method, path string, request []byte, patience time.Duration, into any) error {
+	status, body, err := c.ask(ctx, method, path, request, patience)
 	if err != nil {
 		return err
 	}
@@ -155,23 +202,37 @@ func (c *adminClient) call(ctx context.Context, method, path string, patience ti
 		}
 		return nil
 	}
+	return c.failure(status, body)
+}
+
+// failure is the error of an answer that is not 200.
+func (c *adminClient) failure(status int, body []byte) error {
 	var failure admin.Failure
 	if err := json.Unmarshal(body, &failure); err != nil || failure.Error == "" {
 		return fmt.Errorf("%s has answered %d %s; is it mqttlb?", c.where, status, http.StatusText(status))
 	}
-	return errors.New(harmlessLines(failure.Error))
+	return &apiError{status, harmlessLines(failure.Error)}
 }
 
-// ask sends a request and returns the answer, whatever it is.
-func (c *adminClient) ask(ctx context.Context, method, path string, patience time.Duration) (status int, body []byte, err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, method, c.base+path, http.NoBody)
+// request prepares a request; no body is nil.
+func (c *adminClient) request(ctx context.Context, method, path string, body []byte) (*http.Request, error) {
+	request, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
 	if c.token != "" {
 		request.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	return request, nil
+}
+
+// ask sends a request and returns the answer, whatever it is.
+func (c *adminClient) ask(ctx context.Context, method, path string, content []byte, patience time.Duration) (status int, body []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	request, err := c.request(ctx, method, path, content)
+	if err != nil {
+		return 0, nil, err
 	}
 	response, err := c.http.Do(request)
 	if err != nil {

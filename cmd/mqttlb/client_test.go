@@ -101,7 +101,7 @@ func TestPatienceEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = c.ask(t.Context(), http.MethodGet, "/livez", 20*time.Millisecond)
+	_, _, err = c.ask(t.Context(), http.MethodGet, "/livez", nil, 20*time.Millisecond)
 	if want := "no answer within 20ms; is it running? use --admin"; err == nil || !strings.HasSuffix(err.Error(), want) {
 		t.Errorf("got %v, want %s", err, want)
 	}

@@ -123,7 +123,7 @@ func operated() admin.Options {
 						Why:   "3 checks failed: evil \x1b[2J " + strings.Repeat("long ", 50),
 						Check: &cluster.CheckStatus{Failed: 3, Error: "evil"}, Load: &cluster.LoadStatus{Stale: true},
 					},
-					{Name: "evil\x1b[2J", Address: "10.0.0.3:1883", Phase: "left", Connections: 12, Placed: 40},
+					{Name: "evil\x1b[2J", Address: "10.0.0.3:1883", Phase: "draining", Removed: true, Why: "discovery does not name it any more", Connections: 12, Placed: 40},
 				},
 			}, []cluster.GroupStatus{
 				{

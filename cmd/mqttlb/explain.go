@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"strings"
@@ -20,7 +21,11 @@ func explainCommand(e *environment) *cobra.Command {
 		Short: "Say where a client goes, why, and what would happen if that backend left",
 		Long: `Say where a client would go if it connected now, why, and where it would go if that backend left.
 The client need not be connected, and nothing is changed by asking. The empty id '' stands for a client
-that lets the broker choose its id. The group of the client is shown as far as its id tells.`,
+that lets the broker choose its id.
+
+The group is the one of the connection or, without a connection, as far as the id tells; behind the members
+on each backend and the slash is how many its weight gives it. For a client that is connected, it is shown
+where it sits, and whether a rebalance would move it.`,
 		Example: `  mqttlb explain sensor-17
   mqttlb explain --cluster hivemq -- -strange-id`,
 		Args: cobra.ExactArgs(1),
@@ -60,6 +65,13 @@ func showExplanation(e *environment, x *admin.Explanation) error {
 	line("client", "%s", quoteID(x.ID()))
 	line("cluster", "%s, strategy %s, state %s", harmless(x.Cluster), harmless(x.Strategy), harmless(x.State))
 	line("kind", "%s", kindOf(x))
+	if g := x.Members; g != nil {
+		line("group", "%s: %s, %s", harmless(g.Exact()), several(g.Members, "member"), cmp.Or(harmless(shares(&g.GroupStatus)), "nowhere"))
+	}
+	if c := x.Connected; c != nil {
+		line("sits on", "%s for %s, %s", harmless(c.Backend), span(c.Seconds), harmless(c.Reason))
+		line("move", "%s", moveOf(x))
+	}
 	if x.Backend == "" {
 		line("goes to", "nobody")
 		line("because", "%s", harmless(x.Reason))
@@ -80,9 +92,21 @@ func showExplanation(e *environment, x *admin.Explanation) error {
 	return nil
 }
 
+// moveOf says whether a client that is connected should be moved.
+func moveOf(x *admin.Explanation) string {
+	m := x.Move
+	if m == nil {
+		return "none planned"
+	}
+	return fmt.Sprintf("planned to %s, %s: %s", harmless(cmp.Or(m.To, "where it is placed then")), harmless(m.Why), harmless(m.Reason))
+}
+
 // kindOf says what the client is to the placement.
 func kindOf(x *admin.Explanation) string {
 	group := harmless(x.ExactGroup())
+	if x.Learned && group != "" {
+		group += ", learned from SUBSCRIBE"
+	}
 	switch {
 	case group == "":
 		return harmless(x.Kind)

@@ -32,7 +32,7 @@ func healthcheckCommand(e *environment) *cobra.Command {
 			if live {
 				path = "/livez"
 			}
-			status, body, err := a.ask(cmd.Context(), http.MethodGet, path, healthPatience)
+			status, body, err := a.ask(cmd.Context(), http.MethodGet, path, nil, healthPatience)
 			if err != nil {
 				return err
 			}

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"time"
+
+	"github.com/mqttlb/mqttlb/admin"
 	"github.com/mqttlb/mqttlb/balancer"
 	"github.com/mqttlb/mqttlb/cluster"
 	"github.com/mqttlb/mqttlb/metrics"
@@ -15,6 +18,8 @@ type observer struct {
 	access  *proxy.AccessLog // nil when the access log is off
 	// clusters learn from the brokers' answers.
 	clusters *roster
+	// events go to those who listen.
+	events *admin.Hub
 }
 
 // Answered implements proxy.Observer.
@@ -56,6 +61,14 @@ func (o *observer) DialFailed(cluster, backend string, why proxy.Outcome) {
 	o.metrics.DialFailed(cluster, backend, why.String())
 }
 
+// Evicted implements cluster.Observer.
+func (o *observer) Evicted(cluster string, why balancer.Purpose, result string) {
+	o.metrics.Evicted(cluster, why.String(), result)
+}
+
+// Returned implements cluster.Observer.
+func (o *observer) Returned(cluster string, after time.Duration) { o.metrics.Returned(cluster, after) }
+
 // traffic is the state of the data path for the metrics.
 func traffic(p *proxy.Proxy, access *proxy.AccessLog) metrics.Traffic {
 	s := p.Stats()
@@ -82,10 +95,13 @@ func clusterStates(clusters []*cluster.Cluster) []metrics.Cluster {
 		s := c.Status()
 		state := metrics.Cluster{
 			Name: s.Name, State: s.State, Sticky: s.Sticky,
-			Groups: s.Groups, Members: s.GroupMembers, Spread: c.GroupSpread(),
+			Groups: s.Groups, Members: s.GroupMembers, Spread: c.GroupSpread(), Learned: s.Learned,
+			Pending: s.Moves.Pending, Away: s.Moves.InFlight, Lost: s.Moves.Lost, Levelling: s.Moves.Levelling,
 		}
 		for _, b := range s.Backends {
-			shown := metrics.Backend{Name: b.Name, Phase: b.Phase, Weight: b.Weight, Factor: b.LoadFactor, Connections: b.Connections}
+			shown := metrics.Backend{
+				Name: b.Name, Phase: b.Phase, Removed: b.Removed, Weight: b.Weight, Factor: b.LoadFactor, Connections: b.Connections,
+			}
 			if b.Load != nil && b.Load.Load != nil {
 				shown.Load, shown.Reported = *b.Load.Load, b.Load.At
 			}

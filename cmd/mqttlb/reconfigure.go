@@ -179,6 +179,7 @@ func (a *app) alterSite(c siteChange) {
 	}
 	if c.removed {
 		c.removed = false
+		c.move(a)
 		a.log.Info("a cluster that was removed is back", slog.String("cluster", c.Name()))
 	} else {
 		a.log.Info("a cluster has new settings", slog.String("cluster", c.Name()))
@@ -196,6 +197,7 @@ func (a *app) removeSite(s *site) {
 		return
 	}
 	s.removed = true
+	s.stay()
 	a.loseFinder(s.Name())
 	s.stopAsking()
 	a.log.Info("a cluster was removed; its connections stay until they end", slog.String("cluster", s.Name()),
@@ -327,6 +329,7 @@ func restarts(c *config.Config) []struct {
 		{"instance.index", &c.Instance.Index},
 		{"instance.count", &c.Instance.Count},
 		{"instance.hash_key", &c.Instance.HashKey},
+		{"instance.state_file", &c.Instance.StateFile},
 		{"log.format", &c.Log.Format},
 		{"log.clients", &c.Log.Clients},
 		{"log.client_id", &c.Log.ClientID},

@@ -58,7 +58,7 @@ func TestReload(t *testing.T) {
 		t.Errorf("got log level %s, want %s again", got, want)
 	}
 	a.wantMetric(`mqttlb_config_reloads_total{result="success"} 4`)
-	a.wantMetric(`mqttlb_backend_phase{backend="b0",cluster="test",phase="left"} 1`)
+	a.wantMetric(`mqttlb_backend_phase{backend="b0",cluster="test",phase="draining"} 1`)
 	a.wantMetric(`mqttlb_discovery_backends{cluster="test"} 1`)
 	if strings.Contains(a.log.String(), "level=WARN") {
 		t.Errorf("got warnings in\n%s", a.log)

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
-	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -13,7 +10,6 @@ import (
 
 func reloadCommand(e *environment) *cobra.Command {
 	var flags adminFlags
-	var tokenFile string
 	c := &cobra.Command{
 		Use:   "reload",
 		Short: "Reload the configuration (same as SIGHUP)",
@@ -25,34 +21,18 @@ cannot be opened, nothing changes and the errors are printed. What takes effect 
   mqttlb reload --admin http://10.0.0.5:9180 --token-file /etc/mqttlb/token`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			a, err := flags.client(e)
+			a, err := flags.writer(e)
 			if err != nil {
 				return err
 			}
-			if a.token, err = readToken(cmp.Or(tokenFile, a.tokenFile)); err != nil {
-				return err
-			}
 			var done admin.Reloaded
-			if err := a.post(cmd.Context(), "/api/v1/reload", &done); err != nil {
+			if err := a.post(cmd.Context(), "/api/v1/reload", nil, &done); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintln(e.out, "reloaded")
 			return err
 		},
 	}
-	flags.register(c)
-	c.Flags().StringVar(&tokenFile, "token-file", "", "file with the bearer token, needed with --admin http://… (default: the configuration's)")
+	flags.registerWrite(c)
 	return c
-}
-
-// readToken reads the file with the bearer token; no file means no token.
-func readToken(file string) (string, error) {
-	if file == "" {
-		return "", nil
-	}
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return "", usagef("the token cannot be read: %w", err)
-	}
-	return strings.TrimSpace(string(content)), nil
 }

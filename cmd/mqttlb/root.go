@@ -97,6 +97,7 @@ Exit status: 0 fine, 1 it failed while running, 2 wrong usage or invalid configu
 	root.AddCommand(
 		runCommand(e), checkCommand(e), demoCommand(e),
 		statusCommand(e), backendsCommand(e), clientsCommand(e), groupsCommand(e), explainCommand(e),
+		drainCommand(e), resumeCommand(e), rebalanceCommand(e), stateCommand(e), eventsCommand(e),
 		simulateCommand(e), reloadCommand(e), healthcheckCommand(e), versionCommand(e),
 	)
 	for _, c := range root.Commands() {

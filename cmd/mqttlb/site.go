@@ -20,9 +20,9 @@ import (
 type site struct {
 	*cluster.Cluster
 	// removed tells that the configuration does not name it any more; it lives on for its last connections. Owned by
-	// whoever holds app.reloading, as are the two functions.
-	removed               bool
-	stopClock, stopAsking func() // nil while nothing runs; they wait for the end
+	// whoever holds app.reloading, as are the three functions.
+	removed                           bool
+	stopClock, stopAsking, stopMoving func() // nil while nothing runs; they wait for the end
 
 	mu       sync.Mutex
 	watcher  *watcher
@@ -30,13 +30,13 @@ type site struct {
 }
 
 // newSite makes a cluster as the configuration describes it, with nothing running yet.
-func newSite(c *config.Cluster, in *config.Instance, watch cluster.Observer, log *slog.Logger) (*site, error) {
+func newSite(c *config.Cluster, in *config.Instance, watch *observer, log *slog.Logger) (*site, error) {
 	s := &site{watcher: new(watcher)}
 	o, err := s.settings(c, in)
 	if err != nil {
 		return nil, err
 	}
-	o.Observer, o.Log = watch, log
+	o.Observer, o.Events, o.Log = watch, watch.events.Publish, log
 	if s.Cluster, err = cluster.New(o); err != nil {
 		return nil, err
 	}
@@ -73,10 +73,37 @@ func (s *site) settings(c *config.Cluster, in *config.Instance) (cluster.Options
 		DialTimeout:      c.Limits.DialTimeout,
 		FirstByteTimeout: c.Limits.FirstByteTimeout,
 		Header:           header,
+		Moves:            moveSettings(c),
 	}
 	watchSettings(&o, c)
 	o.Members = s.members
 	return o, nil
+}
+
+// moveSettings are the settings of moves.
+func moveSettings(c *config.Cluster) cluster.MoveOptions {
+	return cluster.MoveOptions{
+		Auto:          c.Rebalance.Auto,
+		Rate:          float64(c.Drain.Rate),
+		InFlight:      float64(c.Drain.InFlight),
+		Imbalance:     float64(c.Rebalance.Imbalance),
+		MinAge:        c.Drain.MinAge,
+		Absence:       c.Drain.Absence,
+		Deadline:      c.Drain.Deadline,
+		DrainWill:     willPolicy(c.Drain.Will),
+		RebalanceWill: willPolicy(c.Rebalance.Will),
+		Notify:        c.Drain.Notify == "disconnect5",
+	}
+}
+
+func willPolicy(name string) cluster.WillPolicy {
+	switch name {
+	case "publish":
+		return cluster.PublishWill
+	case "suppress":
+		return cluster.SuppressWill
+	}
+	return cluster.SkipWill
 }
 
 // newHeader makes the PROXY headers of a cluster; nil if it wants none.
@@ -103,6 +130,20 @@ func (s *site) members(backends []balancer.Backend) {
 func (s *site) begin(a *app) {
 	s.stopClock = a.background(s.RunClock)
 	s.stopAsking = a.background(s.watcher.run)
+	s.move(a)
+}
+
+// move begins to move clients.
+func (s *site) move(a *app) {
+	s.stopMoving = a.background(func(ctx context.Context) { s.RunMoves(ctx, a.proxy) })
+}
+
+// stay ends that.
+func (s *site) stay() {
+	if s.stopMoving != nil {
+		s.stopMoving()
+		s.stopMoving = nil
+	}
 }
 
 // replaceWatcher lets another one ask the backends, once change has been called; nil lets nobody do it.

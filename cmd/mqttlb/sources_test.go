@@ -125,7 +125,7 @@ func TestReloadOfTheSource(t *testing.T) {
 		t.Errorf("got %d clients on the backend from before, want 1", first.Count())
 	}
 	file.write(fmt.Sprintf("- {name: n2, address: %q}\n", second.Addr()))
-	a.wantLog(`msg="backend leaves; its connections stay until they end" instance=host cluster=test backend=b0 connections=1`)
+	a.wantLog(`msg="backend leaves; it drains until its last connection ends" instance=host cluster=test backend=b0 connections=1`)
 	wantClientOn(t, a, second.Count, "c")
 
 	if err := a.reload(t.Context()); err != nil {

@@ -76,9 +76,16 @@ func showCluster(e *environment, c *cluster.Status) error {
 	if c.Groups > 0 {
 		groups = several(c.Groups, "group") + " with " + several(c.GroupMembers, "member") + ", "
 	}
+	state := harmless(c.State)
+	if c.Forced {
+		state += " (set by an operator)"
+	}
 	fmt.Fprintf(e.out, "\ncluster %s: %s, %s for %s, %s connections, %s%s sticky, %s\n",
-		harmless(c.Name), harmless(c.Strategy), harmless(c.State), span(time.Since(c.StateSince).Seconds()),
+		harmless(c.Name), harmless(c.Strategy), state, span(time.Since(c.StateSince).Seconds()),
 		count(c.Connections), groups, percent(c.Sticky), discovered)
+	if text := moves(&c.Moves); text != "" {
+		fmt.Fprintf(e.out, "moves: %s\n", text)
+	}
 	rows := make([][]string, len(c.Backends))
 	for i := range c.Backends {
 		b := &c.Backends[i]
@@ -95,6 +102,19 @@ func showCluster(e *environment, c *cluster.Status) error {
 		{"FAILED", true},
 		{name: "WHY"},
 	}, rows)
+}
+
+// moves tells what is being moved and what was, empty if nothing ever was.
+func moves(m *cluster.MoveStatus) string {
+	if *m == (cluster.MoveStatus{}) {
+		return ""
+	}
+	text := fmt.Sprintf("%s pending, %s in flight; since the start %s moved, %s returned, %s lost",
+		count(m.Pending), count(m.InFlight), count(m.Moved), count(m.Returned), count(m.Lost))
+	if m.Levelling {
+		text += "; levelling"
+	}
+	return join("; ", text, harmless(paused(m)))
 }
 
 // several writes a number of things.

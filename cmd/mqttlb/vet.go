@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/mqttlb/mqttlb/config"
@@ -15,11 +16,26 @@ import (
 // secrets that cannot be read, so that both are told at their place in the file and before anything has
 // changed. It is a config.Options.Check.
 func vet(cfg *config.Config, wrong func(path, msg string)) {
+	vetState("instance.state_file", cfg.Instance.StateFile, wrong)
 	for i := range cfg.Clusters {
 		c, path := &cfg.Clusters[i], fmt.Sprintf("clusters[%d]", i)
 		vetKeys(path+".discovery.s3", c.Discovery.S3, wrong)
 		vetLoad(path+".load", &c.Load, wrong)
 		vetHealth(path+".health", &c.Health, cfg.Instance.Name, wrong)
+	}
+}
+
+// vetState looks for the place of the state file.
+func vetState(path, file string, wrong func(path, msg string)) {
+	if file == "" {
+		return
+	}
+	if folder, err := os.Stat(filepath.Dir(file)); err != nil {
+		wrong(path, fmt.Sprintf("is %q, and its folder cannot be used: %v; create the folder", file, err))
+	} else if !folder.IsDir() {
+		wrong(path, fmt.Sprintf("is %q, but %s is no folder", file, filepath.Dir(file)))
+	} else if there, err := os.Stat(file); err == nil && !there.Mode().IsRegular() {
+		wrong(path, fmt.Sprintf("is %q, which is no file; name a file that mqttlb may create", file))
 	}
 }
 
