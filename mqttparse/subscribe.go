@@ -42,8 +42,8 @@ const (
 func (s *Subscriptions) read(part []byte) {
 	r := &s.request
 	for len(part) > 0 {
-		switch step := r.step; {
-		case step == stepProps || step == stepOther || step == stepLost: // nothing to see
+		switch r.step {
+		case stepProps, stepOther, stepLost: // nothing to see
 			k := len(part)
 			if r.step != stepLost {
 				k = min(k, int(r.left))
@@ -54,9 +54,9 @@ func (s *Subscriptions) read(part []byte) {
 				r.passed()
 			}
 			continue
-		case step == stepPrefix || step == stepName || step == stepRest:
+		case stepPrefix, stepName, stepRest:
 			s.readFilter(part[0])
-		default:
+		case stepID, stepID2, stepPropSize, stepSize, stepSize2, stepOptions:
 			s.readField(part[0])
 		}
 		part = part[1:]
@@ -108,14 +108,14 @@ func (s *Subscriptions) readField(b byte) {
 func (s *Subscriptions) readFilter(b byte) {
 	r := &s.request
 	r.left--
-	switch {
-	case r.step == stepPrefix:
+	switch r.step {
+	case stepPrefix:
 		if b != sharePrefix[r.matched] {
 			r.step = stepOther
 		} else if r.matched++; int(r.matched) == len(sharePrefix) {
 			r.step = stepName
 		}
-	case r.step == stepName:
+	case stepName:
 		switch {
 		case b == '/' && r.named > 0 && r.left > 0: // the filter must not be empty [MQTT-4.8.2-2]
 			r.step = stepRest
@@ -125,8 +125,10 @@ func (s *Subscriptions) readFilter(b byte) {
 			r.name[r.named] = b
 			r.named++
 		}
-	default:
+	case stepRest:
 		r.hash = (r.hash ^ uint64(b)) * fnvPrime
+	case stepID, stepID2, stepPropSize, stepProps, stepSize, stepSize2, stepOther, stepOptions, stepLost:
+		// not in a filter that may be shared
 	}
 	if r.left > 0 {
 		return
