@@ -60,7 +60,8 @@ func (b *Brain) Need(o PlanOptions, now int64) *Need {
 // emptying tells whether a backend is to be emptied now.
 func (b *Brain) emptying(i int, o PlanOptions, now int64) bool {
 	m := b.order[i]
-	return b.snapshot.Backends[i].Phase == Draining && !(m.left && m.leftAt != 0 && now-m.leftAt < o.Absence)
+	absent := m.left && m.leftAt != 0 && now-m.leftAt < o.Absence
+	return b.snapshot.Backends[i].Phase == Draining && !absent
 }
 
 // Of tells whether the plan has to look at a session, be it only to count it.
