@@ -25,13 +25,18 @@ func startMosquitto(t *testing.T) *broker {
 	return startMosquittoOn(t, loopback(t))
 }
 
-func startMosquittoOn(t *testing.T, address string) *broker {
+// startMosquittoOn runs a mosquitto that listens on each of these addresses; the first one is the broker's. It keeps
+// every message for clients that are away.
+func startMosquittoOn(t *testing.T, addresses ...string) *broker {
 	t.Helper()
 	need(t, "mosquitto")
-	b := &broker{address: address, log: newLogBook()}
-	host, port, _ := net.SplitHostPort(b.address)
+	b := &broker{address: addresses[0], log: newLogBook()}
 	file := filepath.Join(t.TempDir(), "mosquitto.conf")
-	configuration := fmt.Sprintf("listener %s %s\nallow_anonymous true\nuser root\nlog_dest stderr\n", port, host)
+	configuration := "allow_anonymous true\nuser root\nlog_dest stderr\nmax_queued_messages 0\n"
+	for _, address := range addresses {
+		host, port, _ := net.SplitHostPort(address)
+		configuration += fmt.Sprintf("listener %s %s\n", port, host)
+	}
 	if err := os.WriteFile(file, []byte(configuration), 0o600); err != nil {
 		t.Fatal(err)
 	}

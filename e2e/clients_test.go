@@ -82,6 +82,15 @@ func runMosquittoClients(t *testing.T, host, port, version, subscriber, publishe
 
 func runMQTTJS(t *testing.T, host, port, level string) {
 	t.Helper()
+	out := newLogBook()
+	if status := start(t, out, nodeScript(t, "testdata/mqttjs.js", host, port, level, "mqttjs-"+level)).exit(t, patience); status != 0 {
+		t.Errorf("node ended with status %d:\n%s", status, out)
+	}
+}
+
+// nodeScript is a command that runs a script which uses MQTT.js.
+func nodeScript(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
 	need(t, "node")
 	cache := os.Getenv("E2E_CACHE")
 	if cache == "" {
@@ -95,12 +104,9 @@ func runMQTTJS(t *testing.T, host, port, level string) {
 	if _, err := os.Stat(filepath.Join(modules, "mqtt")); err != nil {
 		lacks(t, "MQTT.js")
 	}
-	cmd := exec.Command("node", "testdata/mqttjs.js", host, port, level, "mqttjs-"+level)
+	cmd := exec.Command("node", args...)
 	cmd.Env = append(os.Environ(), "NODE_PATH="+modules)
-	out := newLogBook()
-	if status := start(t, out, cmd).exit(t, patience); status != 0 {
-		t.Errorf("node ended with status %d:\n%s", status, out)
-	}
+	return cmd
 }
 
 // await collects messages until all three have come, each with the QoS that it names.

@@ -91,7 +91,7 @@ func follow(t *testing.T, r registry) {
 
 	t.Log("a broker leaves")
 	r.list(slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == leaving })...)
-	l.reach(t, patience, "left", leaving)
+	l.reach(t, patience, "draining", leaving)
 	last := gather(t, l, "last", 60)
 	if n := counts(l.homes(t), "last")[leaving]; n != 0 {
 		t.Errorf("%d of %d new clients are on the broker that has left", n, len(last))

@@ -12,6 +12,9 @@
 //	conn_test.go       connections and what is expected of them
 //	stream_test.go     endless reproducible bytes, checked to the last one
 //	brokers_test.go    mosquitto; rabbitmq_test.go has RabbitMQ
+//	evict_test.go      drains, and what mqttlb tells of them; evictwitness_test.go has what clients and brokers tell
 //	view_test.go       what mqttlb thinks of its brokers, and herds of clients
 //	nameserver_test.go a DNS server; bucket_test.go is an S3 server, exporter_test.go reports brokers' load
+//	scaleswarm_test.go thousands of clients, who come again; scalenotes_test.go what has happened to them, and
+//	                   scalebroker_test.go brokers for them
 package e2e

@@ -213,7 +213,7 @@ func TestFaultU4Reload(t *testing.T) {
 
 	set.discovery, set.backends = "", behind(brokers[:2])
 	reload(t, l, set, reloaded)
-	l.reach(t, patience, "left", "c")
+	l.reach(t, patience, "draining", "c")
 	held := brokers[2].present()
 	gather(t, l, "new", 40)
 	if n := brokers[2].present(); n != held || held == 0 {

@@ -24,6 +24,8 @@ type settings struct {
 	host string
 	// instance is the name of this mqttlb; empty means the host's name.
 	instance string
+	// state is the file that keeps what was learned.
+	state string
 	// token is the file with the token of the admin API.
 	token string
 	// files is the limit of open files.
@@ -106,7 +108,7 @@ func hostPort(host string, port int) string {
 func (l *lb) configure(t *testing.T, s settings) {
 	t.Helper()
 	var y strings.Builder
-	fmt.Fprintf(&y, "instance: {name: %q}\n", s.instance)
+	fmt.Fprintf(&y, "instance: {name: %q, state_file: %q}\n", s.instance, s.state)
 	fmt.Fprintf(&y, "log: %s\n", orElse(s.log, "{level: info}"))
 	fmt.Fprintf(&y, "shutdown: %s\n", orElse(s.shutdown, "{grace: 0s, drain: 1s}"))
 	fmt.Fprintf(&y, "admin: {address: %q, socket: %q, token_file: %q}\n", l.admin, l.socket, s.token)

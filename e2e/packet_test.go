@@ -24,6 +24,9 @@ type opening struct {
 	username string // makes the packet long
 	keep     bool   // a persistent session
 	group    string // the value of the user property lb-group, in MQTT 5
+	will     string // the topic of the last will, whose message is the client id
+	delay    byte   // of the will in seconds, in MQTT 5
+	expiry   byte   // of the session in seconds, in MQTT 5
 }
 
 func (o opening) bytes() []byte {
@@ -41,6 +44,9 @@ func (o opening) bytes() []byte {
 	if o.username != "" {
 		flags |= 0x80
 	}
+	if o.will != "" {
+		flags |= 0x04
+	}
 	body := text(nil, name)
 	body = append(body, o.version, flags, 0, 60)
 	if o.version == v5 {
@@ -48,9 +54,18 @@ func (o opening) bytes() []byte {
 		if o.group != "" {
 			properties = text(text([]byte{0x26}, "lb-group"), o.group)
 		}
+		if o.expiry > 0 {
+			properties = append(properties, 0x11, 0, 0, 0, o.expiry)
+		}
 		body = append(append(body, byte(len(properties))), properties...) // fewer than 128 bytes
 	}
 	body = text(body, o.id)
+	if o.will != "" {
+		if o.version == v5 {
+			body = append(body, 5, 0x18, 0, 0, 0, o.delay)
+		}
+		body = text(text(body, o.will), o.id)
+	}
 	if o.username != "" {
 		body = text(body, o.username)
 	}
