@@ -62,6 +62,19 @@ func TestBadAddressIsRefusedWhole(t *testing.T) {
 	}
 }
 
+// Whoever wonders why a backend that has left is not being emptied yet is told.
+func TestAbsenceIsShown(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, cluster.Options{Strategy: "round-robin", Moves: cluster.MoveOptions{Absence: 30 * time.Second}})
+	r.Apply(set("a", "b"))
+	r.place("one")
+	r.place("two")
+	r.Apply(set("a", "b")[1:])
+	if got, want := r.backend("a").Why, "discovery does not name it any more; its clients go if that is so for 30s"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // A backend that leaves keeps its connections and gets no new ones; it vanishes with the last of them. One
 // that returns before that is the same as before.
 func TestBackendLeavesAndReturns(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqttlb/mqttlb/balancer"
 	"github.com/mqttlb/mqttlb/cluster"
 	"github.com/mqttlb/mqttlb/health"
 	"github.com/mqttlb/mqttlb/proxy"
@@ -191,7 +192,7 @@ func TestDeadlineOfADrain(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, mine(cluster.MoveOptions{InFlight: 200, DrainWill: cluster.SkipWill, Deadline: 30 * time.Second}), 0, "n1", "n2")
 	for i := range 100 {
-		f.add(&client{id: "device-" + number(i), will: []proxy.Will{proxy.NoWill, proxy.PromptWill}[i%2]})
+		f.add(&client{id: "device-" + number(i), will: []balancer.Will{balancer.NoWill, balancer.PromptWill}[i%2]})
 	}
 	f.keep = func(e proxy.Eviction) keepWhat {
 		return keepWhat{!e.Force && strings.HasSuffix(e.ClientID, "4"), proxy.KeptBusy}

@@ -49,7 +49,7 @@ type keepWhat struct {
 type client struct {
 	id         string
 	connect    mqttparse.ConnectOptions
-	will       proxy.Will
+	will       balancer.Will
 	persistent bool
 	target     proxy.Target
 	handle     proxy.Handle // 0 while it is away

@@ -143,6 +143,9 @@ func (c *Cluster) join(set []balancer.Backend, addresses map[string]netip.AddrPo
 	c.align()
 	for _, b := range left {
 		b.why = "discovery does not name it any more"
+		if wait := c.options.Moves.Absence; wait > 0 {
+			b.why += "; its clients go if that is so for " + wait.String()
+		}
 	}
 	c.forgetTheGone()
 	for _, b := range c.current {

@@ -118,19 +118,8 @@ func sessionOf(terms *terms, s *proxy.Sitting, now int64) balancer.Session {
 	}
 	return balancer.Session{
 		Client: client, Backend: s.Target.Backend.Name, Handle: uint64(s.Handle), Since: now - int64(s.Age),
-		Rate: float64(s.Target.Rate), Will: willOf(s.Will), Shared: s.Shared,
+		Rate: float64(s.Target.Rate), Will: s.Will, Shared: s.Shared,
 	}
-}
-
-func willOf(w proxy.Will) balancer.Will {
-	switch w {
-	case proxy.DelayedWill:
-		return balancer.DelayedWill
-	case proxy.PromptWill:
-		return balancer.PromptWill
-	case proxy.NoWill:
-	}
-	return balancer.NoWill
 }
 
 // begin begins the next moves, after a new plan if there are sessions. The mutex is held.

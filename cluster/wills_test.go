@@ -5,14 +5,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqttlb/mqttlb/balancer"
 	"github.com/mqttlb/mqttlb/cluster"
-	"github.com/mqttlb/mqttlb/proxy"
 )
 
 // How wills are dealt with, for a drain and for a rebalance.
 func TestWillPolicies(t *testing.T) {
 	t.Parallel()
-	wills := []proxy.Will{proxy.NoWill, proxy.DelayedWill, proxy.PromptWill}
+	wills := []balancer.Will{balancer.NoWill, balancer.DelayedWill, balancer.PromptWill}
 	for _, drain := range []bool{true, false} {
 		for _, test := range []struct {
 			policy   cluster.WillPolicy
@@ -56,13 +56,13 @@ func TestWillPolicies(t *testing.T) {
 				continue
 			}
 			status, stay := f.backend("n1"), f.on("n1")
-			if (stay > 0) == test.moved[proxy.PromptWill] || status.Drain == nil || status.Drain.Kept["will"] != stay {
+			if (stay > 0) == test.moved[balancer.PromptWill] || status.Drain == nil || status.Drain.Kept["will"] != stay {
 				t.Errorf("policy %d: got %d clients left, and %+v", test.policy, stay, status.Drain)
 			}
 			if f.looks > 30 {
 				t.Errorf("policy %d: got %d looks at all sessions in two minutes, want few: nobody can be moved any more", test.policy, f.looks)
 			}
-			if told := f.logged("come to an end") != ""; told == test.moved[proxy.PromptWill] {
+			if told := f.logged("come to an end") != ""; told == test.moved[balancer.PromptWill] {
 				t.Errorf("policy %d: got told %t that wills keep clients there", test.policy, told)
 			}
 		}

@@ -333,7 +333,7 @@ type Drain struct {
 	MinAge time.Duration `yaml:"min_age" default:"60s" range:"1s..24h" zero:"any age"`
 	// How long a broker that discovery does not name any more keeps its clients, unless it was being emptied before: what is missing in one answer may be in the next. New clients do not go there.
 	Absence time.Duration `yaml:"absence" default:"30s" range:"1s..24h" zero:"not at all"`
-	// How long after the begin of a drain all that are left are moved whatever their wills and however young they are, and those cut off that never stand between two packets: what is cut off may be lost.
+	// How long after the begin of a drain all that are left are moved whatever their wills and however young they are, and those cut off that never stand between two packets, up to half a minute later: what is cut off may be lost.
 	Deadline time.Duration `yaml:"deadline" default:"0s" range:"1s..24h" zero:"never"`
 }
 

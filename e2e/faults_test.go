@@ -66,7 +66,7 @@ func TestFaultB2ABlackHoleCostsADialTimeoutUntilItIsOut(t *testing.T) {
 		connect(t, l, opening{id: fmt.Sprint("patient-", i)}, "").Close()
 		if took := time.Since(began); took > 250*time.Millisecond {
 			slow++
-			between(t, took, 280*time.Millisecond, 1500*time.Millisecond)
+			between(t, took, 280*time.Millisecond, 3*time.Second) // of 300 ms, on a machine that is busy
 		}
 		if slow > 12 {
 			t.Fatalf("%d clients had to wait", slow)
@@ -77,7 +77,7 @@ func TestFaultB2ABlackHoleCostsADialTimeoutUntilItIsOut(t *testing.T) {
 	}
 	began := time.Now()
 	gather(t, l, "late", 60)
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > 3*time.Second { // 20 dials into the hole would take 6 s
 		t.Errorf("60 clients took %v when the broker was out", took)
 	}
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"time"
 
+	"github.com/mqttlb/mqttlb/balancer"
 	"github.com/mqttlb/mqttlb/mqttparse"
 )
 
@@ -37,30 +38,21 @@ type Sitting struct {
 	Persistent bool
 	Target     Target
 	// Age is the time since accept.
-	Age  time.Duration
-	Will Will
+	Age time.Duration
+	// Will is what the broker does with the client's will when the connection is closed without DISCONNECT.
+	Will balancer.Will
 	// Shared tells that it is known to consume a shared subscription; only where Target.Learn is set.
 	Shared bool
 }
 
-// A Will is what the broker does with the client's will when the connection is closed without DISCONNECT.
-type Will uint8
-
-// The kinds of wills, the least harm first (protocol.md, 4.5).
-const (
-	NoWill      Will = iota // there is none
-	DelayedWill             // published only if the client stays away: MQTT 5, will delay and session expiry above 0
-	PromptWill              // published as soon as the connection closes
-)
-
-func willOf(c *mqttparse.Connect) Will {
+func willOf(c *mqttparse.Connect) balancer.Will {
 	switch {
 	case !c.Will:
-		return NoWill
+		return balancer.NoWill
 	case c.WillDelay > 0 && c.SessionExpiry > 0: // a delay exists in MQTT 5 only
-		return DelayedWill
+		return balancer.DelayedWill
 	}
-	return PromptWill
+	return balancer.PromptWill
 }
 
 // Sittings returns the sessions for which want answers true: those that relay, whose broker has accepted them, and

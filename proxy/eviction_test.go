@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqttlb/mqttlb/balancer"
 	"github.com/mqttlb/mqttlb/mqttparse"
 )
 
@@ -54,7 +55,7 @@ func TestSittings(t *testing.T) {
 		t.Fatalf("got %v, want one", got)
 	}
 	s := got[0]
-	if s.ClientID != "c" || s.Version != 5 || !s.Persistent || s.Will != DelayedWill || s.Target.Backend.Name != "a" || s.Age <= 0 || s.Handle == 0 {
+	if s.ClientID != "c" || s.Version != 5 || !s.Persistent || s.Will != balancer.DelayedWill || s.Target.Backend.Name != "a" || s.Age <= 0 || s.Handle == 0 {
 		t.Errorf("got %+v", s)
 	}
 	if got := r.proxy.Sittings(func(*Sitting) bool { return false }); len(got) != 0 {

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mqttlb/mqttlb/balancer"
 	"github.com/mqttlb/mqttlb/mqttparse"
 )
 
@@ -305,7 +306,7 @@ func (l *loop) lastWords(s *session, d Direction) []byte {
 		return nil
 	}
 	switch {
-	case d == Up && e.Suppress && s.will == PromptWill:
+	case d == Up && e.Suppress && s.will == balancer.PromptWill:
 		// A DelayedWill is better left alone: if the client comes again, it is not published, and if not, it should be.
 		return mqttparse.AppendClientDisconnect(l.scratch[:0])
 	case d == Down && e.Notify != 0 && s.version == 5:

@@ -3,6 +3,7 @@ package proxy
 import (
 	"net/netip"
 
+	"github.com/mqttlb/mqttlb/balancer"
 	"github.com/mqttlb/mqttlb/mqttparse"
 )
 
@@ -43,7 +44,7 @@ type session struct {
 	connected  uint32 // when the backend got CONNECT, in microseconds after accepted
 	maxPacket  uint32 // that the client takes, in bytes; 0 is no bound
 	unanswered int16  // SUBSCRIBE and AUTH of the client, less SUBACK and AUTH of the broker
-	will       Will
+	will       balancer.Will
 	persistent bool // the MQTT session outlives the connection
 
 	client, backend leg
