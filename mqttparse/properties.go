@@ -54,7 +54,7 @@ var propertyTable = [...]struct {
 	0x0B:                {varInt, 0},          // Subscription Identifier
 	propSessionExpiry:   {fourBytes, inConnect},
 	0x12:                {utf8String, 0}, // Assigned Client Identifier
-	0x13:                {twoBytes, 0},   // Server Keep Alive
+	propServerKeepAlive: {twoBytes, 0},
 	propAuthMethod:      {utf8String, inConnect},
 	propAuthData:        {binaryData, inConnect},
 	propProblemInfo:     {oneByte, inConnect},
