@@ -17,10 +17,12 @@ type AccessLog struct {
 	log     *slog.Logger
 	ids     IDMode
 	queue   chan Record
+	contest chan Contest
 	dropped atomic.Uint64
 
-	// Lines about refused openings are limited per reason; owned by Run.
+	// Lines about refused openings are limited per reason, and those about contests; owned by Run.
 	refused map[Refusal]*window
+	warned  window
 }
 
 // An IDMode says how client ids appear in the log: they can be personal data.
@@ -35,13 +37,14 @@ const (
 
 const (
 	accessQueue     = 1024 // records
-	maxLoggedID     = 128  // bytes
-	refusedPerSpell = 10   // lines per reason and second
+	contestQueue    = 64
+	maxLoggedID     = 128 // bytes
+	refusedPerSpell = 10  // lines per reason and second
 )
 
 // NewAccessLog returns a log whose lines go to log, at level info. Run writes them.
 func NewAccessLog(log *slog.Logger, ids IDMode) *AccessLog {
-	return &AccessLog{log: log, ids: ids, queue: make(chan Record, accessQueue), refused: make(map[Refusal]*window)}
+	return &AccessLog{log: log, ids: ids, queue: make(chan Record, accessQueue), contest: make(chan Contest, contestQueue), refused: make(map[Refusal]*window)}
 }
 
 // Ended takes a record. It never blocks.
@@ -50,6 +53,14 @@ func (a *AccessLog) Ended(r Record) {
 	case a.queue <- r:
 	default:
 		a.dropped.Add(1)
+	}
+}
+
+// Contested takes a contest. It never blocks; those for which there is no room would hardly be written anyway.
+func (a *AccessLog) Contested(c Contest) {
+	select {
+	case a.contest <- c:
+	default:
 	}
 }
 
@@ -62,6 +73,8 @@ func (a *AccessLog) Run(ctx context.Context) {
 		select {
 		case r := <-a.queue:
 			a.write(ctx, &r)
+		case c := <-a.contest:
+			a.warn(ctx, &c)
 		case <-ctx.Done():
 			for {
 				select {
@@ -85,16 +98,12 @@ func (a *AccessLog) write(ctx context.Context, r *Record) {
 		attrs = append(attrs, slog.String("cluster", b.Cluster))
 	}
 	if r.Version != 0 {
-		switch a.ids {
-		case FullID:
-			attrs = append(attrs, slog.String("client", printableID(r.ClientID)))
-		case HashedID:
-			attrs = append(attrs, slog.String("client", strconv.FormatUint(xxhash.Sum64String(r.ClientID), 16)))
-		case NoID:
-		}
-		attrs = append(attrs, slog.Int("version", int(r.Version)))
+		attrs = append(a.appendID(attrs, r.ClientID), slog.Int("version", int(r.Version)))
 	}
 	attrs = append(attrs, slog.String("remote", r.Remote.String()))
+	if r.Via.IsValid() {
+		attrs = append(attrs, slog.String("via", r.Via.String()))
+	}
 	if b := r.Target.Backend; b != nil {
 		attrs = append(attrs, slog.String("backend", b.Name),
 			slog.String("strategy", r.Target.Reason.Strategy), slog.String("reason", r.Target.Reason.String()))
@@ -118,6 +127,31 @@ func (a *AccessLog) write(ctx context.Context, r *Record) {
 		attrs = append(attrs, slog.String("refused", string(r.Refusal)))
 	}
 	a.log.LogAttrs(ctx, slog.LevelInfo, "connection ended", attrs...)
+}
+
+// appendID adds a client id in the form in which ids appear, if they do.
+func (a *AccessLog) appendID(attrs []slog.Attr, id string) []slog.Attr {
+	switch a.ids {
+	case FullID:
+		return append(attrs, slog.String("client", printableID(id)))
+	case HashedID:
+		return append(attrs, slog.String("client", strconv.FormatUint(xxhash.Sum64String(id), 16)))
+	case NoID:
+	}
+	return attrs
+}
+
+// warn writes a line about a client id that two devices share.
+func (a *AccessLog) warn(ctx context.Context, c *Contest) {
+	if now := time.Now(); now.Sub(a.warned.since) >= time.Second {
+		a.warned = window{since: now}
+	}
+	if !a.warned.takes() {
+		return
+	}
+	attrs := a.appendID([]slog.Attr{slog.String("listener", c.Listener)}, c.ClientID)
+	attrs = append(attrs, slog.String("remote", c.Remote.String()))
+	a.log.LogAttrs(ctx, slog.LevelWarn, "two devices take one client id from each other; give each its own", attrs...)
 }
 
 // printableID cuts an id and quotes it if it is not UTF-8. Whatever else it may hold (line ends, terminal
@@ -151,6 +185,11 @@ func (a *AccessLog) admits(why Refusal) bool {
 		}
 		*w = window{since: now}
 	}
+	return w.takes()
+}
+
+// takes counts a line and tells whether it is to be written.
+func (w *window) takes() bool {
 	w.lines++
 	if w.lines > refusedPerSpell {
 		w.muted++

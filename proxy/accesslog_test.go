@@ -128,13 +128,13 @@ func TestAccessLogLines(t *testing.T) {
 func TestEndsAndRefusals(t *testing.T) {
 	t.Parallel()
 	seen := make(map[string]bool)
-	for e := EndNone; e <= EndEvicted; e++ {
+	for e := EndNone; e <= EndProbe; e++ {
 		if name := e.String(); name == "unknown" || seen[name] {
 			t.Errorf("got %q for end %d, want a name of its own", name, e)
 		}
 		seen[e.String()] = true
 	}
-	if got := (EndEvicted + 1).String(); got != "unknown" {
+	if got := (EndProbe + 1).String(); got != "unknown" {
 		t.Errorf("got %q for an end that does not exist, want unknown", got)
 	}
 	clear(seen)
@@ -144,7 +144,7 @@ func TestEndsAndRefusals(t *testing.T) {
 		}
 		seen[o.String()] = true
 	}
-	if got := (Moved + 1).String(); got != "unknown" {
+	if got := (Busy + 1).String(); got != "unknown" {
 		t.Errorf("got %q for an outcome that does not exist, want unknown", got)
 	}
 	clear(seen)
@@ -357,4 +357,32 @@ func TestRefusalsAreRateLimited(t *testing.T) {
 			t.Errorf("an hour later: got %v and %q, want ten lines again and %s", lines, summaries, want)
 		}
 	})
+}
+
+// TestContestsAreRateLimited, and the client id appears as the log's ids do.
+func TestContestsAreRateLimited(t *testing.T) {
+	t.Parallel()
+	for ids, want := range map[IDMode]string{FullID: ` client="two\nlines"`, HashedID: " client=", NoID: ""} {
+		synctest.Test(t, func(t *testing.T) {
+			var b bytes.Buffer
+			a := NewAccessLog(slog.New(handler(&b, false)), ids)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			go a.Run(ctx)
+			for range 3 {
+				for range 25 {
+					a.Contested(Contest{Listener: "mqtt", ClientID: "two\nlines", Remote: netip.MustParseAddrPort("10.0.0.1:1")})
+				}
+				synctest.Wait()
+				time.Sleep(time.Second)
+			}
+			lines := strings.Split(strings.TrimSpace(b.String()), "\n")
+			if len(lines) != 3*refusedPerSpell {
+				t.Errorf("got %d lines in three seconds, want %d", len(lines), 3*refusedPerSpell)
+			}
+			if !strings.Contains(lines[0], "level=WARN") || !strings.Contains(lines[0], want) || ids != FullID && strings.Contains(lines[0], "lines") {
+				t.Errorf("got %s, want a warning with%s", lines[0], want)
+			}
+		})
+	}
 }

@@ -21,6 +21,7 @@ type mute struct{}
 func (mute) Answered(Answer)      {}
 func (mute) Ended(Record)         {}
 func (mute) Shed(string, Refusal) {}
+func (mute) Contested(Contest)    {}
 
 // lane is a proxy in front of one broker. serve handles each connection at the broker.
 type lane struct{ client string }

@@ -16,11 +16,20 @@ import (
 // readConnect collects the client's CONNECT. Nothing reaches a backend before it is complete.
 func (l *loop) readConnect(s *session) {
 	for s.client.has(readable) {
-		chunk := l.read(&s.client, l.buffer)
+		chunk := l.read(&s.client, l.buffer[:openingSize])
 		opening := chunk
 		if s.backend.out != nil { // an earlier, incomplete part
-			s.backend.out = l.pool.add(s.backend.out, chunk)
+			if !l.hold(s, chunk) {
+				return
+			}
 			opening = s.backend.out.bytes()
+		}
+		if len(chunk) > 0 && s.headed {
+			opening = l.readHeader(s, opening)
+			if s.state != stateReading {
+				return
+			}
+			chunk = opening
 		}
 		if len(chunk) > 0 {
 			var err error
@@ -31,18 +40,18 @@ func (l *loop) readConnect(s *session) {
 				l.refuse(s, EndLimit, RefusedConnectSize)
 				return
 			case err == nil:
-				l.admit(s, opening)
+				l.consider(s, opening)
 				return
 			case refused:
 				l.refuse(s, EndProtocol, Refusal(malformed.Kind.String()))
 				return
 			}
-			if s.backend.out == nil {
-				s.backend.out = l.pool.add(nil, chunk)
+			if s.backend.out == nil && !l.hold(s, chunk) {
+				return
 			}
 		}
 		if s.client.has(ended | broken) {
-			l.refuse(s, EndClient, RefusedIncomplete)
+			l.leaveEarly(s)
 			return
 		}
 	}
@@ -51,11 +60,13 @@ func (l *loop) readConnect(s *session) {
 // admit takes the client in: its CONNECT is complete and parsed into l.connect. opening is CONNECT and
 // whatever the client has sent behind it already.
 func (l *loop) admit(s *session, opening []byte) {
-	s.clientID = string(l.connect.ClientID)
-	s.version = l.connect.Version
+	l.leaveAdmission(s)
 	s.persistent = l.connect.Persistent()
 	s.will = willOf(&l.connect)
 	s.maxPacket = l.connect.MaxPacketSize
+	if s.listener.KeepAlive {
+		s.keepAlive = l.connect.KeepAlive
+	}
 	s.state = stateDialing
 	if l.connect.KeepAlive == 0 {
 		keepClientAlive(int(s.client.fd))
@@ -64,7 +75,13 @@ func (l *loop) admit(s *session, opening []byte) {
 		l.oddities[odd]++
 	}
 	l.follow(s, Up, opening)
+	s.began = l.sinceAccept(s)
 	l.dial(s, opening)
+}
+
+// sinceAccept is the time in microseconds, as far as it fits.
+func (l *loop) sinceAccept(s *session) uint32 {
+	return uint32(min((l.now-s.accepted)/int64(time.Microsecond), math.MaxUint32))
 }
 
 // oddities yields the numbers of the bits that are set.
@@ -78,19 +95,21 @@ func oddities(n mqttparse.Nonconforming) iter.Seq[int] {
 	}
 }
 
-// dial tries a backend for the client whose CONNECT is in l.connect. A CONNECT goes to a second one only while the first has not got a byte of it
-// (protocol.md, 3): a broker that stalls and wakes up later would take the session over.
+// dial tries a backend for the client whose CONNECT is in l.connect. A CONNECT goes to a second one only while the first
+// has not got a byte of it (protocol.md, 3), or has said that it takes nobody at the moment, see failover.go: a broker
+// that stalls and wakes up later would take the session over.
 func (l *loop) dial(s *session, opening []byte) {
-	target, err := s.listener.Placer.Place(Request{ClientID: s.clientID, Connect: &l.connect, Remote: s.remote, Tried: s.tried})
+	target, err := s.listener.Placer.Place(Request{ClientID: s.clientID, Connect: &l.connect, Remote: s.remote, Tried: s.tried()})
 	if err != nil {
-		l.refuseUnplaced(s)
+		l.refuseUnplaced(s, err)
 		return
 	}
 	s.target = target
+	s.asks = target.Another && mayAsk(&l.connect)
 	l.learnOpening(s, opening)
 	s.attempts++
 	l.prepareOpening(s, opening)
-	fd, errno := dialSocket(target.Backend.Address)
+	fd, errno := l.dialBackend(target.Backend)
 	if errno != 0 && errno != unix.EINPROGRESS {
 		l.redial(s, outcomeOf(errno))
 		return
@@ -98,12 +117,16 @@ func (l *loop) dial(s *session, opening []byte) {
 	s.backend.fd, s.backend.is = fd, open|writable
 	switch l.sendOpening(s) {
 	case openingSent:
-		l.register(s, &s.backend, interestRead)
-		l.relay(s)
+		interest := uint32(interestRead)
+		if s.backend.has(armed) {
+			interest = interestReadWrite
+		}
+		l.register(s, &s.backend, interest)
+		l.advance(s)
 	case openingWaits:
 		s.backend.clear(writable)
 		s.backend.set(armed)
-		l.timers.set(s, l.now, target.Backend.DialTimeout)
+		l.timers.set(s, l.now, l.dialTime(s))
 		l.register(s, &s.backend, interestReadWrite)
 	case openingFailed:
 		l.redial(s, Refused)
@@ -117,19 +140,22 @@ func (l *loop) redial(s *session, why Outcome) {
 	if s.backend.has(open) {
 		l.poller.forget(s.backend.fd)
 		closeSocket(s.backend.fd)
-		s.backend.is = 0
+		s.backend = leg{out: s.backend.out}
 	}
-	s.tried = append(s.tried, s.target.Backend.Name)
+	if why != Busy {
+		s.passOver()
+	}
 	s.listener.Placer.Release(s.clientID, s.target, why)
-	s.target = Target{}
+	late := l.timeLeft(s) <= 0
+	s.target, s.state = Target{}, stateDialing
 	if why == NoDescriptor {
-		l.refuse(s, EndLimit, RefusedDescriptors) // another candidate would need one too
+		l.sendOff(s, EndLimit, RefusedDescriptors) // another candidate would need one too
 		return
 	}
-	opening := s.backend.out.bytes()[s.headerSize:]
+	opening := s.backend.out.data[s.headerSize:] // also what a broker that has declined the client has got of it
 	var err error
-	if l.connect, err = mqttparse.ParseConnect(opening); err != nil || s.attempts >= maxAttempts {
-		l.refuse(s, EndDial, RefusedDialFailed)
+	if l.connect, err = mqttparse.ParseConnect(opening); err != nil || s.attempts >= maxAttempts || late {
+		l.sendOff(s, EndDial, RefusedDialFailed)
 		return
 	}
 	l.dial(s, opening)
@@ -183,14 +209,20 @@ func (l *loop) sendOpening(s *session) openingResult {
 		return openingFailed
 	}
 	s.state = stateRelaying
-	s.connected = uint32(min((l.now-s.accepted)/int64(time.Microsecond), math.MaxUint32))
-	if n == len(pending) {
-		l.pool.put(s.backend.out)
-		s.backend.out = nil
-	} else {
+	if s.asks {
+		s.state = stateAsking
+	}
+	s.connected = l.sinceAccept(s)
+	switch {
+	case n < len(pending):
 		s.backend.out.from += n
 		s.backend.clear(writable)
 		l.watchWrites(s, &s.backend)
+	case s.asks:
+		s.backend.out.from += n // and what the next candidate may need stays
+	default:
+		l.pool.put(s.backend.out)
+		s.backend.out = nil
 	}
 	if wait := s.target.Backend.FirstByteTimeout; wait > 0 {
 		l.timers.set(s, l.now, wait)
@@ -211,7 +243,7 @@ func (l *loop) finishDial(s *session) {
 	}
 	switch l.sendOpening(s) {
 	case openingSent:
-		l.relay(s)
+		l.advance(s)
 	case openingFailed:
 		l.redial(s, Refused)
 	case openingWaits:
@@ -220,16 +252,40 @@ func (l *loop) finishDial(s *session) {
 }
 
 // refuseUnplaced sends a client away for whom there is no backend, or no further one.
-func (l *loop) refuseUnplaced(s *session) {
-	why := RefusedNoBackend
-	if s.attempts > 0 {
+func (l *loop) refuseUnplaced(s *session, err error) {
+	why, answer := RefusedNoBackend, mqttparse.ServerUnavailable
+	switch {
+	case errors.Is(err, ErrRetryBudget):
+		why = RefusedRetryBudget
+	case s.attempts > 0:
 		why = RefusedDialFailed
+	case errors.Is(err, ErrBackendFull):
+		why = RefusedBackendFull
+	case errors.Is(err, ErrOverloaded):
+		why, answer = RefusedOverloaded, mqttparse.ServerBusy
 	}
-	if s.listener.RefuseWithConnack {
-		answer := mqttparse.AppendConnack(l.scratch[:0], s.version, mqttparse.ServerUnavailable)
-		_, _ = send(s.client.fd, answer) // as good as it gets: the socket's buffer is empty, it fits
+	if s.rejection() == nil && s.listener.RefuseWithConnack {
+		l.say(s, mqttparse.AppendConnack(l.scratch[:0], s.version, answer))
 	}
-	l.refuse(s, EndDial, why)
+	l.sendOff(s, EndDial, why)
+}
+
+// sendOff ends a session that no backend has taken. If one has declined it, the client hears that.
+func (l *loop) sendOff(s *session, who End, why Refusal) {
+	if s.rejection() != nil {
+		l.passRejection(s)
+		return
+	}
+	l.refuse(s, who, why)
+}
+
+// say gives the client its only answer before the end. What it has sent meanwhile is read first: closing a socket with
+// unread bytes resets the connection, and the answer with it.
+func (l *loop) say(s *session, answer []byte) {
+	for moved := 0; s.client.has(readable) && !s.client.has(ended|broken) && moved < turn; {
+		moved += len(l.read(&s.client, l.buffer))
+	}
+	_, _ = send(s.client.fd, answer) // as good as it gets: the socket's buffer is empty, it fits
 }
 
 // outcomeOf names what a failed connect() means.

@@ -19,15 +19,22 @@
 //	loop.go      the event loop: waits, dispatches, ends sessions
 //	accept.go    new connections: which loop, or shed
 //	session.go   what a session is, with the picture of its states      ← the heart, begin here
+//	admission.go who is let in, waits, or is refused: admissionqueue.go, admissionclients.go, admissionpending.go
 //	dial.go      from the first byte to a connected backend
+//	failover.go  the broker's answer, and the next candidate if it is "not now"
+//	sources.go   the local addresses from which backends are dialled
 //	relay.go     bytes both ways, backpressure, and how a session ends  ← and go on here
+//	debts.go     which backends are alive although they do not read
 //	eviction.go  which sessions could move elsewhere, and how to ask for it
 //	farewell.go  how mqttlb itself ends a session so that nobody is harmed, stage by stage
-//	header.go    the PROXY protocol v2 header
+//	header.go    the PROXY protocol v2 header that backends get
+//	proxyin.go   the PROXY header that a load balancer in front sends
 //	placer.go    the types that pass between this package and its users
 //	listener.go  a listener that is open; reconfigure.go changes which there are
+//	memory.go    what is done when memory is scarce
 //	stats.go     counters and lists for others to look at
 //	flow.go      the traffic of each session
+//	packetsize.go, keepalive.go  what else a client must keep to
 //	accesslog.go one line per connection
 //	poll_linux.go, sys_linux.go, sockopt_linux.go, slab.go, timer.go, buffer.go  the tools
 //
@@ -45,7 +52,7 @@
 //
 // They are the I1 … I6 of protocol.md: every byte delivered is the byte sent, in order; no byte reaches a
 // backend before a complete CONNECT; a CONNECT reaches a second backend only if the first got no byte of
-// it; nothing is put into the stream of bytes but between two packets, at its end; both sides end within 5 s of each
+// it or has declined it with a whole CONNACK; nothing is put into the stream of bytes but between two packets, at its end; both sides end within 5 s of each
 // other; two descriptors a session and a fixed number of goroutines.
 //
 // # How to add

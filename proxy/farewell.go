@@ -149,6 +149,7 @@ func (l *loop) keep(s *session, why Kept) {
 	}
 	s.eviction = nil
 	l.timers.clear(s)
+	l.watchSilence(s)
 	l.postpone(s) // a direction that was held has something to read
 	if e.kept != nil {
 		e.kept(e.Eviction, why)

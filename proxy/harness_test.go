@@ -42,6 +42,8 @@ type rigOptions struct {
 	brokers  int     // 0 means 1
 	loops    int
 	stages   stageTimes // of evictions; the zero value leaves the usual ones
+
+	userTimeout time.Duration // of backends; 0 leaves the usual one
 }
 
 func newRig(t *testing.T, o rigOptions) *rig {
@@ -59,6 +61,9 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	r.proxy, r.addr = p, at.String()
 	if o.stages != (stageTimes{}) {
 		p.stageTimes = o.stages
+	}
+	if o.userTimeout != 0 {
+		p.userTimeout = o.userTimeout
 	}
 	p.Start()
 	t.Cleanup(func() {
@@ -152,19 +157,27 @@ type fakePlacer struct {
 	rate     float32        // that is remembered of all clients
 	live     map[string]int // places by client id
 	outcomes []Outcome
+	lying    bool // see lie
 }
 
 func (f *fakePlacer) Place(r Request) (Target, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(r.Tried) >= len(f.backends) {
+	if len(r.Tried) >= len(f.backends) || f.lying && len(r.Tried) > 0 {
 		return Target{}, ErrNoBackend
 	}
 	f.count(r.ClientID, 1)
 	return Target{
 		Backend: f.backends[len(r.Tried)], Reason: balancer.Reason{Strategy: "fake", Group: f.group, Cause: balancer.Home},
-		Rate: f.rate, Noted: f.rate > 0,
+		Rate: f.rate, Noted: f.rate > 0, Another: len(r.Tried)+1 < len(f.backends),
 	}, nil
+}
+
+// lie makes it promise another backend that it does not have.
+func (f *fakePlacer) lie() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lying = true
 }
 
 func (f *fakePlacer) Release(clientID string, _ Target, o Outcome) {
@@ -234,15 +247,17 @@ type teller struct {
 	ended    chan Record
 	answered chan Answer
 	shed     chan Refusal
+	contests chan Contest
 }
 
 func newTeller() *teller {
-	return &teller{ended: make(chan Record, 4096), answered: make(chan Answer, 4096), shed: make(chan Refusal, 4096)}
+	return &teller{ended: make(chan Record, 4096), answered: make(chan Answer, 4096), shed: make(chan Refusal, 4096), contests: make(chan Contest, 4096)}
 }
 
 func (t *teller) Answered(a Answer)          { t.answered <- a }
 func (t *teller) Ended(r Record)             { t.ended <- r }
 func (t *teller) Shed(_ string, why Refusal) { t.shed <- why }
+func (t *teller) Contested(c Contest)        { t.contests <- c }
 
 // connect is a CONNECT of MQTT 3.1.1, written by hand from the standard.
 func connect(id string) []byte {

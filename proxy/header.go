@@ -1,11 +1,13 @@
 package proxy
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -23,11 +25,12 @@ const MaxHeaderSize = 500
 type HeaderOptions struct {
 	// Instance is the value of {instance}.
 	Instance string
-	// UniqueID adds PP2_TYPE_UNIQUE_ID: 24 hex digits, unique to the connection.
+	// UniqueID adds PP2_TYPE_UNIQUE_ID: what the PROXY header in has brought, or else 24 hex digits, unique to the
+	// connection.
 	UniqueID bool
 	// Nonce distinguishes the unique ids of this process from those of others.
 	Nonce uint32
-	// Custom are further TLVs, in this order.
+	// Custom are further TLVs, in this order. Those of a PROXY header in whose types are not among them follow.
 	Custom []CustomTLV
 	// MaxSize bounds addresses and TLVs in bytes; 0 means MaxHeaderSize.
 	MaxSize int
@@ -71,6 +74,8 @@ type headerFacts struct {
 	attempt  int
 	loop     uint32
 	sequence uint32
+	uniqueID string           // from the PROXY header in; empty if there was none
+	custom   []proxyproto.TLV // likewise
 }
 
 // Placeholders are the names that a CustomTLV may use in braces.
@@ -137,7 +142,8 @@ func (h *Header) value(name string, f *headerFacts) (string, bool) {
 }
 
 // append adds the header to dst. trimmed tells that a TLV was left out, because it would not have
-// been printable or the header would have been too long; what goes first is custom, then the unique id.
+// been printable or the header would have been too long; what goes first is what the PROXY header in has
+// brought, then custom, then the unique id.
 func (h *Header) append(dst []byte, f headerFacts) (_ []byte, trimmed bool) {
 	header := proxyproto.HeaderProxyFromAddrs(2, tcpAddr(f.src), tcpAddr(f.dst))
 	if header.Command != proxyproto.PROXY {
@@ -145,11 +151,12 @@ func (h *Header) append(dst []byte, f headerFacts) (_ []byte, trimmed bool) {
 	}
 	room := h.maxSize - 2*(addrSize(f.src, f.dst)+2)
 	var tlvs []proxyproto.TLV
-	if h.uniqueID && room >= 3+uniqueIDSize {
-		tlvs = append(tlvs, proxyproto.TLV{Type: proxyproto.PP2_TYPE_UNIQUE_ID, Value: []byte(h.uniqueOf(f.loop, f.sequence))})
-		room -= 3 + uniqueIDSize
-	} else if h.uniqueID {
-		trimmed = true
+	if h.uniqueID {
+		id := cmp.Or(f.uniqueID, h.uniqueOf(f.loop, f.sequence))
+		if trimmed = 3+len(id) > room; !trimmed {
+			tlvs = append(tlvs, proxyproto.TLV{Type: proxyproto.PP2_TYPE_UNIQUE_ID, Value: []byte(id)})
+			room -= 3 + len(id)
+		}
 	}
 	for _, t := range h.custom {
 		value := h.fill(t.parts, &f)
@@ -163,6 +170,16 @@ func (h *Header) append(dst []byte, f headerFacts) (_ []byte, trimmed bool) {
 		tlvs = append(tlvs, proxyproto.TLV{Type: t.kind, Value: value})
 		room -= 3 + len(value)
 	}
+	for _, tlv := range f.custom {
+		switch {
+		case h.makes(tlv.Type):
+		case 3+len(tlv.Value) > room:
+			trimmed = true
+		default:
+			tlvs = append(tlvs, tlv)
+			room -= 3 + len(tlv.Value)
+		}
+	}
 	if err := header.SetTLVs(tlvs); err != nil {
 		return dst, true
 	}
@@ -171,6 +188,11 @@ func (h *Header) append(dst []byte, f headerFacts) (_ []byte, trimmed bool) {
 		return dst, true
 	}
 	return append(dst, b...), trimmed
+}
+
+// makes tells whether the header has a value of its own for this type.
+func (h *Header) makes(kind proxyproto.PP2Type) bool {
+	return slices.ContainsFunc(h.custom, func(t template) bool { return t.kind == kind })
 }
 
 func (h *Header) fill(parts []part, f *headerFacts) []byte {
@@ -221,9 +243,9 @@ func addrSize(src, dst netip.AddrPort) int {
 func (l *loop) headerFacts(s *session) headerFacts {
 	l.dialled++
 	s.sequence = l.dialled
-	return headerFacts{
+	f := headerFacts{
 		src:      s.remote,
-		dst:      localAddr(s.client.fd),
+		dst:      s.reached(),
 		listener: s.listener.Name,
 		clientID: s.clientID,
 		group:    s.target.Reason.Group,
@@ -232,4 +254,8 @@ func (l *loop) headerFacts(s *session) headerFacts {
 		loop:     uint32(l.id),
 		sequence: s.sequence,
 	}
+	if s.forwarded != nil {
+		f.uniqueID, f.custom = s.forwarded.uniqueID, s.forwarded.custom
+	}
+	return f
 }

@@ -368,11 +368,11 @@ func newHeader(t *testing.T, o HeaderOptions) *Header {
 
 func text(s string) string { return hex.EncodeToString([]byte(s)) }
 
-func unhex(t *testing.T, s string) []byte {
-	t.Helper()
+func unhex(tb testing.TB, s string) []byte {
+	tb.Helper()
 	b, err := hex.DecodeString(s)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b
 }

@@ -22,7 +22,7 @@ type listener struct {
 	wanted netip.AddrPort // what Address stands for
 	at     netip.AddrPort // where it listens; another port if it was 0, another family on a host without IPv6
 	open   atomic.Int64   // connections that came in on this very one
-	named  *atomic.Int64  // connections of all that have, or had, this name
+	shared *admission     // by all that have, or had, this name
 }
 
 // newListener fills in the defaults.
@@ -33,13 +33,16 @@ func newListener(o Listener) *listener {
 	if o.ConnectSize == 0 {
 		o.ConnectSize = 64 << 10
 	}
+	if o.ConnectWait == 0 {
+		o.ConnectWait = 5 * time.Second
+	}
 	return &listener{Listener: o}
 }
 
 // enter counts a connection; false if there are as many as there may be.
 func (ln *listener) enter() bool {
-	if n := ln.named.Add(1); ln.MaxConnections > 0 && n > int64(ln.MaxConnections) {
-		ln.named.Add(-1)
+	if n := ln.shared.open.Add(1); ln.MaxConnections > 0 && n > int64(ln.MaxConnections) {
+		ln.shared.open.Add(-1)
 		return false
 	}
 	ln.open.Add(1)
@@ -49,7 +52,7 @@ func (ln *listener) enter() bool {
 // leave counts a connection that has ended.
 func (ln *listener) leave() {
 	ln.open.Add(-1)
-	ln.named.Add(-1)
+	ln.shared.open.Add(-1)
 }
 
 // place is where the listener listens, or will.
@@ -105,11 +108,11 @@ func (p *Proxy) Connections() map[string]int {
 	open := make(map[string]int, len(p.listeners))
 	for _, ln := range p.former {
 		if ln.open.Load() > 0 {
-			open[ln.Name] = int(ln.named.Load())
+			open[ln.Name] = int(ln.shared.open.Load())
 		}
 	}
 	for _, ln := range p.listeners {
-		open[ln.Name] = int(ln.named.Load())
+		open[ln.Name] = int(ln.shared.open.Load())
 	}
 	return open
 }

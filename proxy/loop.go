@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -34,11 +35,20 @@ type loop struct {
 	handedOver  int64 // when it last gave a new connection to another loop
 	acceptAgain int64 // when a pause in accepting ends; 0 if there is none
 
+	pending    []pendingName  // sessions without a CONNECT, the oldest first, and some that were
+	reading    int            // how many those are without the some
+	held       int            // bytes of memory that they hold, and those that wait
+	waiting    map[*queue]int // sessions that wait, by where
+	admitAgain int64          // when to look whose turn it is; 0 if nobody waits
+	verdicts   []verdict      // that are being carried out
+
 	bytes    [2]uint64 // by Direction
 	packets  [2]mqttparse.Counts
 	dialled  uint32     // PROXY headers made, for their unique ids
 	oddities [32]uint64 // CONNECTs with each deviation from the standard, by bit of mqttparse.Nonconforming
 	trimmed  uint64     // PROXY headers from which something was left out
+
+	debts debts // of those that have been sent something lately
 
 	shares *mqttparse.Subscriptions // lent to sessions; nil while there is none
 
@@ -57,7 +67,7 @@ func newLoop(id int, p *Proxy) (*loop, error) {
 	}
 	return &loop{
 		id: id, proxy: p, observer: p.observer, log: p.log, poller: poller, reserve: reserveDescriptor(),
-		timers: newWheel(), buffer: make([]byte, readSize), scratch: make([]byte, 0, 4<<10),
+		timers: newWheel(), buffer: make([]byte, readSize), scratch: make([]byte, 0, 4<<10), waiting: make(map[*queue]int),
 	}, nil
 }
 
@@ -76,6 +86,8 @@ func (l *loop) run() {
 			l.timers.expire(l.now, l.expired)
 		}
 		l.resumeAccepting()
+		l.admitWaiting()
+		l.lookAtDebts()
 		l.resume()
 	}
 	l.close()
@@ -84,8 +96,13 @@ func (l *loop) run() {
 // await returns the next events; none if a session waits for its next turn and there is no other.
 func (l *loop) await() []unix.EpollEvent {
 	at, ok := l.timers.due()
-	if l.acceptAgain > 0 && (!ok || l.acceptAgain < at) {
-		at, ok = l.acceptAgain, true
+	for _, again := range [...]int64{l.acceptAgain, l.admitAgain} {
+		if again > 0 && (!ok || again < at) {
+			at, ok = again, true
+		}
+	}
+	if look, owed := l.debts.due(); owed && (!ok || look < at) {
+		at, ok = look, true
 	}
 	if ok {
 		l.poller.alarm(l.now, at)
@@ -140,8 +157,12 @@ func (l *loop) advance(s *session) {
 	switch s.state {
 	case stateReading:
 		l.readConnect(s)
+	case stateWaiting:
+		l.finishWaiting(s)
 	case stateDialing:
 		l.finishDial(s)
+	case stateAsking:
+		l.ask(s)
 	case stateRelaying, stateClosing:
 		l.relay(s)
 	case stateFree:
@@ -156,10 +177,20 @@ func (l *loop) expired(s *session) {
 	}
 	switch s.state {
 	case stateReading:
+		if s.headed {
+			l.refuse(s, EndTimeout, RefusedProxyHeader)
+			return
+		}
 		l.refuse(s, EndTimeout, RefusedConnectTimeout)
+	case stateWaiting:
+		l.turnAway(s, RefusedConnectRate)
 	case stateDialing:
 		l.redial(s, TimedOut)
-	case stateRelaying:
+	case stateAsking, stateRelaying:
+		if s.answered {
+			l.checkSilence(s)
+			return
+		}
 		l.refuse(s, EndTimeout, RefusedFirstByte)
 	case stateClosing:
 		l.finish(s, EndTimeout)
@@ -215,6 +246,7 @@ func (l *loop) finish(s *session, who End) {
 		s.end = who
 	}
 	l.timers.clear(s)
+	l.leaveAdmission(s)
 	for _, g := range [...]*leg{&s.client, &s.backend} {
 		if g.has(open) {
 			l.poller.forget(g.fd)
@@ -227,6 +259,9 @@ func (l *loop) finish(s *session, who End) {
 		s.listener.Placer.Release(s.clientID, s.target, s.outcome())
 	}
 	l.observer.Ended(l.record(s))
+	if s.claimed {
+		s.listener.shared.clients.release(l.now, s.clientID)
+	}
 	s.listener.leave()
 	l.proxy.open.Add(-1)
 	l.load.Add(-1)
@@ -253,6 +288,7 @@ func (l *loop) record(s *session) Record {
 	r := Record{
 		Listener: s.listener.Name,
 		Remote:   s.remote,
+		Via:      s.via(),
 		ClientID: s.clientID,
 		Version:  s.version,
 		Target:   s.target,
@@ -265,10 +301,13 @@ func (l *loop) record(s *session) Record {
 		Refusal:  s.refusal,
 	}
 	if b := s.target.Backend; b != nil && b.Header != nil {
-		r.UniqueID = b.Header.uniqueOf(uint32(l.id), s.sequence)
+		r.UniqueID = cmp.Or(s.upstreamID(), b.Header.uniqueOf(uint32(l.id), s.sequence))
 	}
 	if code, ok := s.backend.in.Connack(); ok {
 		r.Connack = int(code)
+	}
+	if rejection := s.rejection(); rejection != nil && s.target.Backend == nil { // it was passed on in the end
+		r.Target, r.Connack = rejection.target, int(rejection.code)
 	}
 	if s.eviction != nil {
 		r.Moment = s.eviction.moment

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -31,6 +32,16 @@ type Learner interface {
 // ErrNoBackend is what a Placer returns when no backend (or no further one) can take the client.
 var ErrNoBackend = errors.New("no backend can take the client")
 
+// These errors are ErrNoBackend with a reason.
+var (
+	// ErrBackendFull: all that could have as many connections as they may.
+	ErrBackendFull = fmt.Errorf("%w: all have as many connections as they may", ErrNoBackend)
+	// ErrRetryBudget: too many clients have tried a further backend lately.
+	ErrRetryBudget = fmt.Errorf("%w: the retry budget is used up", ErrNoBackend)
+	// ErrOverloaded: the cluster is overloaded and takes in those first whom it knows.
+	ErrOverloaded = fmt.Errorf("%w: the cluster is overloaded", ErrNoBackend)
+)
+
 // A Request asks a Placer for a backend.
 type Request struct {
 	ClientID string
@@ -51,6 +62,9 @@ type Target struct {
 	Noted bool
 	// Learn asks for Learner.Subscribed. Learned tells that the group in Reason is what was learned, now or before.
 	Learn, Learned bool
+	// Another tells that the Placer could name a further backend if this one does not take the client. The client gets no
+	// byte then before the broker has answered, see failover.go.
+	Another bool
 }
 
 // A Backend is what the data plane needs to know about a broker. It is immutable: the Placer hands
@@ -59,9 +73,11 @@ type Backend struct {
 	Cluster string
 	Name    string
 	Address netip.AddrPort
+	// Sources are the local addresses to dial from; nil leaves the choice to the kernel.
+	Sources *Sources
 	// Header is the PROXY header to send first; nil sends none.
 	Header *Header
-	// DialTimeout bounds one attempt to connect.
+	// DialTimeout bounds connecting, all attempts of a client together. One that leaves Another has half of what is left.
 	DialTimeout time.Duration
 	// FirstByteTimeout bounds the silence between CONNECT and the broker's first byte; 0 is no bound.
 	FirstByteTimeout time.Duration
@@ -70,8 +86,8 @@ type Backend struct {
 // An Outcome says how a place was used. Its String is a metric label.
 type Outcome uint8
 
-// The outcomes. All but Served, ClientLeft, Rejected and Moved are failures of the backend or of the way to it. Rejected
-// may be one: that depends on the code of CONNACK, see Answer.
+// The outcomes. All but Served, ClientLeft, Rejected, Moved and Busy are failures of the backend or of the way to it.
+// Rejected may be one: that depends on the code of CONNACK, see Answer.
 const (
 	Served       Outcome = iota // the connection was established and has ended
 	ClientLeft                  // the client went away while its backend was dialled
@@ -83,6 +99,7 @@ const (
 	Stalled                     // connected, but silent after CONNECT for FirstByteTimeout
 	Rejected                    // the broker has answered CONNECT with another code than 0
 	Moved                       // the connection was established, and Evict has ended it
+	Busy                        // the broker has declined the client, and another one is asked
 )
 
 // String is the metric label of the outcome.
@@ -108,6 +125,8 @@ func (o Outcome) String() string {
 		return "rejected"
 	case Moved:
 		return "moved"
+	case Busy:
+		return "busy"
 	}
 	return "unknown"
 }
@@ -115,12 +134,23 @@ func (o Outcome) String() string {
 // An Observer hears what happens to connections. Its methods are called from the event loops, from
 // several at once, and must not block.
 type Observer interface {
-	// Answered is called when a broker's CONNACK has passed through.
+	// Answered is called when a broker's CONNACK has come, and passed through unless it was Swallowed.
 	Answered(Answer)
 	// Ended is called once for every session, whether it got as far as a backend or not.
 	Ended(Record)
 	// Shed is called for a connection that was closed at accept, before it became a session.
 	Shed(listener string, why Refusal)
+	// Contested is called for a CONNECT whose client id two addresses use in turn.
+	Contested(Contest)
+}
+
+// A Contest is a CONNECT with a client id that clients at two addresses take from each other, over and over.
+type Contest struct {
+	Listener string
+	// ClientID is as the client sent it.
+	ClientID string
+	// Remote is who has it now.
+	Remote netip.AddrPort
 }
 
 // An Answer is a broker's answer to CONNECT.
@@ -138,19 +168,25 @@ type Answer struct {
 	After time.Duration
 	// Took is the part of it that the broker needed: from the first byte that was sent to it to CONNACK.
 	Took time.Duration
+	// Swallowed tells that the client has not got it: another backend is asked. Late tells of a swallowed one that is
+	// passed on after all, because no other backend has taken the client.
+	Swallowed, Late bool
 }
 
 // A Record is the story of one connection.
 type Record struct {
 	Listener string
 	Remote   netip.AddrPort
+	// Via is the load balancer that has told of Remote with a PROXY header; invalid if there was no header.
+	Via netip.AddrPort
 	// ClientID is as the client sent it: not escaped, not cut.
 	ClientID string
 	// Version is the protocol level from CONNECT, 0 if there was none.
 	Version byte
 	// Target is where the client was sent; its Backend is nil if it was never sent anywhere.
 	Target Target
-	// UniqueID is what the PROXY header carried as such, empty if it did not.
+	// UniqueID is what the PROXY header carried as such, empty if it did not. If it came with a PROXY header from the load
+	// balancer in front and is no text, it is in hex.
 	UniqueID string
 	// Attempts is how many backends were dialled.
 	Attempts int
@@ -191,6 +227,7 @@ const (
 	EndDial                // no backend could be reached
 	EndShutdown            // mqttlb is stopping
 	EndEvicted             // Evict has ended it, for the client to come again
+	EndProbe               // it was no client: the load balancer in front has looked whether mqttlb is here
 )
 
 // String is the name in the access log.
@@ -214,6 +251,8 @@ func (e End) String() string {
 		return "shutdown"
 	case EndEvicted:
 		return "evicted"
+	case EndProbe:
+		return "probe"
 	}
 	return "unknown"
 }
@@ -250,13 +289,26 @@ type Refusal string
 
 // The refusals that do not come from the parser.
 const (
-	RefusedConnectTimeout Refusal = "connect_timeout"     // CONNECT was not complete in time
-	RefusedConnectSize    Refusal = "connect_size"        // CONNECT is larger than connect_size
-	RefusedIncomplete     Refusal = "incomplete"          // the client left before its CONNECT was complete
-	RefusedConnections    Refusal = "connections"         // the listener's limit is reached
-	RefusedDescriptors    Refusal = "descriptors"         // the process has no descriptor left
-	RefusedNoBackend      Refusal = "no_backend"          // the cluster has nobody who could take the client
-	RefusedDialFailed     Refusal = "backend_unreachable" // every candidate failed
-	RefusedFirstByte      Refusal = "first_byte_timeout"  // the broker did not answer CONNECT
-	RefusedShutdown       Refusal = "shutdown"            // mqttlb is stopping
+	RefusedConnectTimeout     Refusal = "connect_timeout"     // CONNECT was not complete in time
+	RefusedConnectSize        Refusal = "connect_size"        // CONNECT is larger than connect_size
+	RefusedProxyUntrusted     Refusal = "proxy_untrusted"     // only load balancers may connect, and it is none of them
+	RefusedProxyHeader        Refusal = "proxy_header"        // the load balancer's PROXY header is missing, wrong, or late; or nobody expects one
+	RefusedIncomplete         Refusal = "incomplete"          // the client left before its CONNECT was complete
+	RefusedConnections        Refusal = "connections"         // the listener's limit is reached
+	RefusedConnectRate        Refusal = "connect_rate"        // its CONNECT was not let in within connect_wait, or too many wait
+	RefusedClientRate         Refusal = "client_rate"         // its client id connects too often
+	RefusedClientConnections  Refusal = "client_connections"  // its client id has as many connections as it may have
+	RefusedPacketSize         Refusal = "packet_size"         // it has sent a packet that is too large
+	RefusedKeepAlive          Refusal = "keep_alive"          // it was silent for longer than its keep alive allows
+	RefusedPendingConnections Refusal = "pending_connections" // too many are without a CONNECT, and it is so for longest
+	RefusedPendingBytes       Refusal = "pending_bytes"       // the memory for CONNECTs is used up
+	RefusedMemory             Refusal = "memory"              // the process comes near its limit of memory
+	RefusedDescriptors        Refusal = "descriptors"         // the process has no descriptor left
+	RefusedNoBackend          Refusal = "no_backend"          // the cluster has nobody who could take the client
+	RefusedDialFailed         Refusal = "backend_unreachable" // every candidate failed
+	RefusedBackendFull        Refusal = "backend_full"        // every backend has as many connections as it may
+	RefusedOverloaded         Refusal = "overloaded"          // the cluster is overloaded, and does not know the client
+	RefusedRetryBudget        Refusal = "retry_budget"        // a candidate failed, and too many clients try a further one
+	RefusedFirstByte          Refusal = "first_byte_timeout"  // the broker did not answer CONNECT
+	RefusedShutdown           Refusal = "shutdown"            // mqttlb is stopping
 )

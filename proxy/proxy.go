@@ -19,6 +19,9 @@ type Listener struct {
 	Address string
 	// Placer finds a backend for the clients of this listener.
 	Placer Placer
+	// Trusted are the load balancers in front of mqttlb. Connections from them must begin with a PROXY header, version 1
+	// or 2, and all others are refused. nil means that clients connect themselves, and that a header is garbage.
+	Trusted *Networks
 	// MaxConnections bounds the open connections; 0 means no bound but the descriptors.
 	MaxConnections int
 	// ConnectTimeout bounds the time from accept to a complete CONNECT, however the bytes dribble in.
@@ -26,10 +29,33 @@ type Listener struct {
 	ConnectTimeout time.Duration
 	// ConnectSize bounds CONNECT in bytes. 0 means 64 KiB.
 	ConnectSize int
-	// RefuseWithConnack answers a client for whom there is no backend with CONNACK before closing.
+	// Connects bounds the CONNECTs per second that are let in; 0 means no bound. Clients above it wait.
+	Connects float64
+	// ConnectWait bounds that wait. 0 means 5 s.
+	ConnectWait time.Duration
+	// ClientConnects bounds the CONNECTs per second of one client id, and ClientConnections the connections that have
+	// it at a time; 0 means no bound. Clients without an id are not bounded.
+	ClientConnects    float64
+	ClientConnections int
+	// PacketSize bounds the packets of clients in bytes, with their fixed header; CONNECT has its own limit. 0 means
+	// no bound.
+	PacketSize int
+	// KeepAlive ends a session whose client has been silent for longer than it has promised, if the broker does not.
+	KeepAlive bool
+	// RefuseWithConnack answers a client that mqttlb refuses for one of its limits, or for whom there is no backend,
+	// with CONNACK before closing.
 	// Several client libraries never come back after one, so the default is to close only
 	// (protocol.md, D3).
 	RefuseWithConnack bool
+}
+
+// same tells whether nothing is different.
+func (o Listener) same(as Listener) bool {
+	if !o.Trusted.equal(as.Trusted) {
+		return false
+	}
+	o.Trusted, as.Trusted = nil, nil
+	return o == as
 }
 
 // Options configure a Proxy.
@@ -52,6 +78,7 @@ type Proxy struct {
 	open     atomic.Int64
 	started  time.Time
 	serving  atomic.Bool
+	full     atomic.Bool // there is no memory for new clients
 	running  sync.WaitGroup
 
 	reconfiguring sync.Mutex  // held by Reconfigure
@@ -60,7 +87,11 @@ type Proxy struct {
 	former        []*listener // others on which connections came in that are still open
 	stopped       bool        // there will be no listeners any more
 
-	stageTimes stageTimes // of evictions
+	stageTimes  stageTimes    // of evictions
+	userTimeout time.Duration // of backends: how long what they were sent may stay unacknowledged
+
+	silenceSlack   time.Duration // that a silent client gets beyond its keep alive
+	pendingPerLoop int           // sessions without a CONNECT that a loop may have
 
 	measuring sync.Mutex // held by Flows
 	measured  int64      // when it was called last, on clock
@@ -68,13 +99,15 @@ type Proxy struct {
 
 // New opens the listeners. The error of one that cannot be opened names it and says why.
 func New(o Options) (*Proxy, error) {
-	p := &Proxy{observer: o.Observer, log: o.Log, max: int64(o.MaxSessions), started: time.Now(), stageTimes: usualTimes()}
+	p := &Proxy{observer: o.Observer, log: o.Log, max: int64(o.MaxSessions), started: time.Now(), stageTimes: usualTimes(), userTimeout: backendUserTimeout}
+	p.silenceSlack = usualSlack
 	if p.max == 0 {
 		var err error
 		if p.max, err = maxSessions(); err != nil {
 			return nil, err
 		}
 	}
+	p.pendingPerLoop = pendingLimit(p.max, max(o.Loops, 1))
 	for id := range max(o.Loops, 1) {
 		l, err := newLoop(id, p)
 		if err != nil {
@@ -202,8 +235,12 @@ func (p *Proxy) on(l *loop, f func(*loop)) {
 func (l *loop) endSome(n int, o *DrainOptions) (ended int) {
 	for i := uint32(0); i < uint32(len(l.sessions.chunks)*slabSize) && ended < n; i++ {
 		switch s := l.sessions.at(i); s.state {
-		case stateReading, stateDialing:
+		case stateReading, stateWaiting, stateDialing:
 			l.refuse(s, EndShutdown, RefusedShutdown)
+			ended++
+		case stateAsking:
+			l.settleDown(s, nil)
+			l.endRelaying(s, o)
 			ended++
 		case stateRelaying:
 			if s.eviction == nil {
@@ -240,6 +277,9 @@ func (p *Proxy) clock() int64 { return int64(time.Since(p.started)) }
 
 // reserveSession counts a new connection, or says why there must not be one.
 func (p *Proxy) reserveSession(ln *listener) Refusal {
+	if p.full.Load() {
+		return RefusedMemory
+	}
 	if p.open.Add(1) > p.max {
 		p.open.Add(-1)
 		return RefusedDescriptors
@@ -249,6 +289,16 @@ func (p *Proxy) reserveSession(ln *listener) Refusal {
 		return RefusedConnections
 	}
 	return ""
+}
+
+// waitingRoom is how many clients of a listener may wait for their CONNECT to be let in: not so many that there is no
+// room left for those who are.
+func (p *Proxy) waitingRoom(ln *listener) int {
+	sessions := p.max
+	if ln.MaxConnections > 0 {
+		sessions = min(sessions, int64(ln.MaxConnections))
+	}
+	return int(sessions / 2)
 }
 
 // lightest returns the loop with the fewest sessions if it has distinctly fewer than own, else own.

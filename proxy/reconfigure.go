@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -108,7 +107,7 @@ func (p *Proxy) openFirst(list []Listener) error {
 // apply carries out the change, or takes back what it has done of it. each has every loop call a function.
 func (c *Change) apply(each func(func(*loop))) (err error) {
 	p := c.proxy
-	c.count()
+	c.share()
 	each(func(l *loop) {
 		if err == nil {
 			err = l.attach(c)
@@ -129,6 +128,9 @@ func (c *Change) apply(each func(func(*loop))) (err error) {
 		}
 	}
 	p.listeners = c.next
+	for _, ln := range p.listeners {
+		ln.shared.queue.configure(ln.Connects, p.waitingRoom(ln))
+	}
 	return nil
 }
 
@@ -137,20 +139,22 @@ func (p *Proxy) retire(ln *listener) {
 	p.former = slices.DeleteFunc(append(p.former, ln), func(ln *listener) bool { return ln.open.Load() == 0 })
 }
 
-// count gives the new listeners their counters. A name has one, whatever happens to the listener behind it.
-func (c *Change) count() {
+// share gives the new listeners what they share by name. A name has one, whatever happens to the listener behind it.
+func (c *Change) share() {
 	p := c.proxy
 	for _, ln := range c.next {
-		if ln.named != nil {
+		if ln.shared != nil {
 			continue
 		}
-		ln.named = new(atomic.Int64)
 		for _, known := range [][]*listener{c.next, p.listeners, p.former} {
-			i := slices.IndexFunc(known, func(k *listener) bool { return k != ln && k.Name == ln.Name && k.named != nil })
+			i := slices.IndexFunc(known, func(k *listener) bool { return k != ln && k.Name == ln.Name && k.shared != nil })
 			if i >= 0 {
-				ln.named = known[i].named
+				ln.shared = known[i].shared
 				break
 			}
+		}
+		if ln.shared == nil {
+			ln.shared = newAdmission(len(p.loops))
 		}
 	}
 }
@@ -201,7 +205,7 @@ func (c *Change) match(old []*listener, same func(was, is *listener) bool) {
 				continue
 			}
 			delete(c.closed, was)
-			if was.Listener == is.Listener {
+			if was.same(is.Listener) {
 				c.next[i] = was // nothing has changed
 				break
 			}

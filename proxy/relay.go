@@ -20,7 +20,7 @@ const (
 func (l *loop) relay(s *session) {
 	l.pump(s, Up)
 	l.pump(s, Down)
-	if s.client.has(deaf) && s.client.has(readable) {
+	if s.client.has(deaf) && s.client.has(readable) && s.refusal == "" {
 		l.pump(s, Up) // the client broke while it was written to; its last words are still unread
 	}
 	l.settle(s)
@@ -58,9 +58,20 @@ func (l *loop) pump(s *session, d Direction) {
 			continue // drained, ended or broken: the flags know
 		}
 		moved += len(chunk)
+		if d == Up && s.listener.PacketSize > 0 {
+			if chunk = s.screen(chunk); len(chunk) == 0 {
+				return
+			}
+		}
 		l.follow(s, d, chunk)
 		if !dst.has(deaf | finished) { // else nobody takes it any more; reading on shows how src ends
 			l.write(s, dst, chunk)
+			if d == Up {
+				l.owe(s)
+			}
+		}
+		if s.refusal != "" {
+			return
 		}
 	}
 }
@@ -73,6 +84,8 @@ func (l *loop) pump(s *session, d Direction) {
 // to end the session, each side gets the orderly end that it is in for, whatever the other does.
 func (l *loop) settle(s *session) {
 	switch {
+	case s.refusal != "":
+		l.finish(s, EndLimit)
 	case s.leaving():
 		if s.client.over() && s.backend.over() {
 			l.finish(s, EndNone)
@@ -126,6 +139,7 @@ func (l *loop) read(g *leg, room []byte) []byte {
 			}
 		}
 		g.bytes += uint64(n)
+		g.set(spoke)
 		return room[:n]
 	case errno == unix.EAGAIN:
 		g.clear(readable)
@@ -222,6 +236,9 @@ func (l *loop) follow(s *session, d Direction, chunk []byte) {
 	l.bytes[d] += uint64(len(chunk))
 	if d == Down && !s.answered {
 		l.noteAnswer(s)
+		if s.answered {
+			l.noteKeepAlive(s, chunk)
+		}
 	}
 }
 
@@ -236,14 +253,19 @@ func (l *loop) noteAnswer(s *session) {
 		return
 	}
 	s.answered = true
-	l.observer.Answered(Answer{
+	l.observer.Answered(l.answer(s, s.target.Backend, code))
+}
+
+// answer tells of a CONNACK that has come from a backend just now.
+func (l *loop) answer(s *session, b *Backend, code byte) Answer {
+	return Answer{
 		Listener: s.listener.Name,
-		Cluster:  s.target.Backend.Cluster,
-		Backend:  s.target.Backend.Name,
+		Cluster:  b.Cluster,
+		Backend:  b.Name,
 		ClientID: s.clientID,
 		Code:     code,
 		Version:  s.version,
 		After:    time.Duration(l.now - s.accepted),
 		Took:     time.Duration(l.now-s.accepted) - time.Duration(s.connected)*time.Microsecond,
-	})
+	}
 }

@@ -10,23 +10,33 @@ import (
 // A session is one client connection and, once it has a place, its connection to a backend. It is
 // owned by one loop; nothing outside that loop ever touches it.
 //
-//	            CONNECT complete          connected, CONNECT sent                Evict
-//	reading ───────────────────▶ dialing ───────────────────────▶ relaying ──────────────▶ evicting
-//	   │                          │  ▲ │                              │    ◀──────────────    │
-//	   │ malformed, too slow      │  └─┘ next candidate               │     never a moment    │ between two packets,
-//	   │                          │                                   │ one side has ended    │ or by force
-//	   ▼                          ▼                                   ▼                       │
-//	  free ◀──────────────────────┴─────────────────────────────── closing ◀──────────────────┘
-//	                                both sides have ended, or 5 s
+//	      CONNECT complete       CONNECT sent         CONNACK, unless "busy"              Evict
+//	reading ───────────▶ dialing ─────────────▶ asking ─────────────▶ relaying ──────────────▶ evicting
+//	   │  │              ▲ │ ▲ │ ▲                │                      │    ◀──────────────    │
+//	   │  └─▶ waiting ───┘ │ └─┘ └────────────────┘ "busy"               │     never a moment    │ between two packets,
+//	   │  too   │  at last │ next candidate                              │ one side has ended    │ or by force
+//	   │  many  │          │                                             │                       │
+//	   ▼        ▼          ▼                                             ▼                       │
+//	  free ◀────┴──────────┴───────────────────────────────────────── closing ◀──────────────────┘
+//	     malformed, too slow,           both sides have ended, or 5 s
+//	     over a limit
+//
+// Whether a client whose CONNECT is complete goes on, waits, or is refused is decided in admission.go.
+//
+// A session asks only while another backend could be tried and the client allows for it, see failover.go; otherwise
+// it relays from the moment at which CONNECT is sent.
 //
 // Evicting is no state of its own: it is relaying with an eviction that looks for a good moment. Once it has found
 // one, the session is closing, and the eviction says in which order; see farewell.go.
 //
 // What each state listens to:
 //
-//	reading    bytes from the client; the deadline of CONNECT
+//	reading    bytes from the client, on some listeners those of a PROXY header first; the deadline of CONNECT
+//	waiting    the client's end, but no bytes of it; whose turn it is; the deadline of the wait
 //	dialing    the backend's connect; the client's reset; the deadline of the attempt
-//	relaying   everything, both ways; until the broker's first byte a deadline for that
+//	asking     bytes from the backend; the end of either side; the deadline of the broker's first byte
+//	relaying   everything, both ways; until the broker's first byte a deadline for that, later a clock that looks
+//	           whether the client is silent for too long
 //	evicting   the same; the deadline of the stage
 //	closing    what is left, both ways, and FIN from the side that has not ended; the deadline closeGrace, or that
 //	           of the stage
@@ -38,28 +48,36 @@ type session struct {
 	attempts   uint8  // backends dialled
 	version    byte   // protocol level of the client
 	answered   bool   // the broker's CONNACK has passed
+	asks       bool   // another backend may be asked if this one declines, see failover.go
 	queued     bool   // waits in loop.postponed for its next turn
 	headerSize uint16 // bytes of PROXY header in front of what waits in backend.out
 	sequence   uint32 // of the PROXY header, for its unique id
 	connected  uint32 // when the backend got CONNECT, in microseconds after accepted
+	began      uint32 // … when the first one was dialled, likewise
 	maxPacket  uint32 // that the client takes, in bytes; 0 is no bound
 	unanswered int16  // SUBSCRIBE and AUTH of the client, less SUBACK and AUTH of the broker
 	will       balancer.Will
-	persistent bool // the MQTT session outlives the connection
+	persistent bool   // the MQTT session outlives the connection
+	claimed    bool   // its client id counts this connection
+	headed     bool   // its PROXY header is still to come
+	silent     uint8  // how often in a row the clock has found the client silent
+	keepAlive  uint16 // of the client, in seconds; 0 if nobody watches it
 
 	client, backend leg
 
-	listener *listener
-	remote   netip.AddrPort
-	clientID string
-	target   Target // Backend is nil without a place
-	tried    []string
-	accepted int64  // when, on the loop's clock in nanoseconds
-	measured uint64 // bytes, both ways, when its traffic was last measured
-	timer    timer
-	refusal  Refusal
-	eviction *eviction                // nil unless the session is being evicted
-	shares   *mqttparse.Subscriptions // nil unless there are any, or packets pass that may tell of some
+	listener  *listener
+	remote    netip.AddrPort // of the client; as a PROXY header tells, if there was one
+	forwarded *forwarded     // what a PROXY header told; nil without one
+	clientID  string
+	target    Target      // Backend is nil without a place
+	passed    *passedOver // nil unless a backend has failed this client
+	accepted  int64       // when, on the loop's clock in nanoseconds
+	measured  uint64      // bytes, both ways, when its traffic was last measured
+	timer     timer
+	refusal   Refusal
+	ticket    *ticket                  // nil unless the session waits
+	eviction  *eviction                // nil unless the session is being evicted
+	shares    *mqttparse.Subscriptions // nil unless there are any, or packets pass that may tell of some
 }
 
 type state uint8
@@ -67,7 +85,9 @@ type state uint8
 const (
 	stateFree state = iota
 	stateReading
+	stateWaiting
 	stateDialing
+	stateAsking
 	stateRelaying
 	stateClosing
 )
@@ -97,6 +117,9 @@ const (
 	deaf                          // the peer takes nothing more
 	finished                      // we have sent our FIN
 	muted                         // what it still sends is read and thrown away: mqttlb ends the session
+	watched                       // it is among the loop's debts
+	patient                       // its TCP_USER_TIMEOUT is off, because it lives and does not read
+	spoke                         // it has sent something since somebody looked
 )
 
 func (g *leg) has(f legFlags) bool { return g.is&f != 0 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,8 +12,9 @@ import (
 // kernel notice a dead peer after two hours, and keepalive alone does not notice one while data is
 // in flight, which is what TCP_USER_TIMEOUT is for.
 const (
-	clientUserTimeout  = 120_000 // ms; cellular links have gaps of a minute
-	backendUserTimeout = 30_000  // ms
+	clientUserTimeout = 120_000 // ms; cellular links have gaps of a minute
+
+	backendUserTimeout = 30 * time.Second // but see debts.go
 
 	// Seconds. How many probes may fail is no option of ours: with TCP_USER_TIMEOUT set, the kernel goes by
 	// the time without an answer instead (tcp(7)).
@@ -28,10 +30,16 @@ const (
 
 // tuneBackend sets the options of a socket towards a broker. Options that a kernel does not know are
 // not worth failing a connection for.
-func tuneBackend(fd int) {
+func tuneBackend(fd int, userTimeout time.Duration) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, backendUserTimeout)
+	setUserTimeout(fd, userTimeout)
 	keepAlive(fd, backendKeepIdle, backendKeepInterval)
+}
+
+// setUserTimeout bounds the time that bytes may stay unacknowledged; 0 leaves it to the kernel, which takes a quarter of
+// an hour.
+func setUserTimeout(fd int, d time.Duration) {
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d/time.Millisecond))
 }
 
 // keepClientAlive switches TCP keepalive on for a client that promised no MQTT keep alive: nobody

@@ -71,7 +71,7 @@ func (p *Proxy) Sessions(match func(*SessionInfo) bool, limit int) []SessionInfo
 		p.visit(l, func(l *loop, from, end uint32) bool {
 			for i := from; i < end; i++ {
 				s := l.sessions.at(i)
-				if s.state == stateFree || s.state == stateReading {
+				if s.state == stateFree || s.state == stateReading || s.state == stateWaiting {
 					continue
 				}
 				if info := l.describe(s); match(&info) {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"net/netip"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -58,9 +59,15 @@ func localAddr(fd int32) netip.AddrPort {
 	return addrPort(&raw)
 }
 
-// dialSocket opens a non-blocking TCP socket and begins to connect it. errno is 0 or EINPROGRESS when
-// the connection is under way; otherwise no descriptor is left behind.
-func dialSocket(to netip.AddrPort) (int32, syscall.Errno) {
+// dialSocket opens a non-blocking TCP socket and begins to connect it, from any local address. errno is 0 or
+// EINPROGRESS when the connection is under way; otherwise no descriptor is left behind.
+func dialSocket(to netip.AddrPort, userTimeout time.Duration) (int32, syscall.Errno) {
+	return dialSocketFrom(netip.Addr{}, 0, to, userTimeout)
+}
+
+// dialSocketFrom is dialSocket from a local address, unless it is the zero one, and from a range of its ports, unless
+// that is 0.
+func dialSocketFrom(from netip.Addr, ports int, to netip.AddrPort, userTimeout time.Duration) (int32, syscall.Errno) {
 	family := uintptr(unix.AF_INET)
 	if to.Addr().Is6() {
 		family = unix.AF_INET6
@@ -69,15 +76,38 @@ func dialSocket(to netip.AddrPort) (int32, syscall.Errno) {
 	if errno != 0 {
 		return -1, errno
 	}
-	tuneBackend(int(fd))
-	var raw unix.RawSockaddrInet6
-	size := putAddrPort(&raw, to)
-	_, _, errno = syscall.RawSyscall(unix.SYS_CONNECT, fd, uintptr(unsafe.Pointer(&raw)), uintptr(size))
+	tuneBackend(int(fd), userTimeout)
+	if from.IsValid() {
+		errno = bindSource(int32(fd), from, ports)
+	}
+	if errno == 0 {
+		errno = beginConnect(int32(fd), to)
+	}
 	if errno != 0 && errno != unix.EINPROGRESS {
 		closeSocket(int32(fd))
 		return -1, errno
 	}
 	return int32(fd), errno
+}
+
+// bindSource gives a socket its local address. The port is left to connect(), which knows the other end: chosen here,
+// it could serve one backend only (protocol.md, D13).
+func bindSource(fd int32, from netip.Addr, ports int) syscall.Errno {
+	if ports != 0 {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, ports)
+	}
+	_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+	var raw unix.RawSockaddrInet6
+	size := putAddrPort(&raw, netip.AddrPortFrom(from, 0))
+	_, _, errno := syscall.RawSyscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&raw)), uintptr(size))
+	return errno
+}
+
+func beginConnect(fd int32, to netip.AddrPort) syscall.Errno {
+	var raw unix.RawSockaddrInet6
+	size := putAddrPort(&raw, to)
+	_, _, errno := syscall.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&raw)), uintptr(size))
+	return errno
 }
 
 // shutdownWrite sends FIN after everything that was written.
