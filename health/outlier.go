@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // An Event is what a client's attempt to connect says about a backend.
@@ -65,6 +66,9 @@ type OutlierRules struct {
 	// 0 to 1; default 0.5. Rounded down: one backend of two or three, and never the only one. What looks
 	// like a failure of many brokers is more likely one of the network or of mqttlb.
 	MaxShare float64
+	// Open is how long a circuit stays open before it lets a client try, in nanoseconds; default 5 s. Below 0 there are no
+	// circuits.
+	Open int64
 }
 
 const (
@@ -80,12 +84,15 @@ type Outliers struct {
 	mu       sync.Mutex
 	now      int64 // the latest time that was seen: the clocks of several event loops differ a little
 	backends map[string]*record
+
+	tripped atomic.Int32 // circuits that are not closed
 }
 
 // A record is what happened at one backend.
 type record struct {
 	parts   [windowParts]period
 	ejected bool // out of service because of what Judge said
+	circuit circuit
 }
 
 // A period is a tenth of the window.
@@ -106,6 +113,7 @@ func NewOutliers(r OutlierRules) *Outliers {
 	r.Ratio = cmp.Or(max(r.Ratio, 0), 0.5)
 	r.Volume = cmp.Or(max(r.Volume, 0), 20)
 	r.MaxShare = cmp.Or(min(max(r.MaxShare, 0), 1), 0.5)
+	r.Open = openFor(r.Open)
 	return &Outliers{rules: r, backends: make(map[string]*record)}
 }
 
@@ -120,10 +128,15 @@ func (o *Outliers) Set(names []string) {
 			next[name] = new(record)
 		}
 	}
+	for name, r := range o.backends {
+		if next[name] == nil {
+			o.close(&r.circuit)
+		}
+	}
 	o.backends = next
 }
 
-// Observe notes an event at a backend. client is a hash of the client id: Silent and ServerFailed may be
+// Observe notes an event at a backend. client is a hash of the client id: Silent, ServerFailed and Busy may be
 // due to one client (its credentials hang in a database, say), so that of such failures in a row those of
 // one client count as one. 0 means that the client is not known, and counts as a new one each time.
 func (o *Outliers) Observe(backend string, e Event, client uint64, now int64) {
@@ -148,6 +161,7 @@ func (o *Outliers) Observe(backend string, e Event, client uint64, now int64) {
 		if client == 0 {
 			p.strangers = true
 		} else if r.run(number).clients&class != 0 {
+			o.learn(r, e, client) // in a half-open circuit it counts whoever it was
 			return
 		} else {
 			p.clients |= class
@@ -159,6 +173,7 @@ func (o *Outliers) Observe(backend string, e Event, client uint64, now int64) {
 	case Busy:
 	}
 	p.attempts++
+	o.learn(r, e, client)
 }
 
 func (o *Outliers) periodLength() int64 { return max(o.rules.Window/windowParts, 1) }
@@ -192,6 +207,7 @@ func (o *Outliers) Forgive() {
 	defer o.mu.Unlock()
 	for _, r := range o.backends {
 		r.parts = [windowParts]period{}
+		o.close(&r.circuit)
 	}
 }
 
