@@ -9,6 +9,7 @@ import "cmp"
 //
 //	Join      discovery's list of backends               ┐
 //	Vital     what health knows about one of them        ├─▶ Tick (every second) ─▶ Snapshot, State
+//	Version   what one of them says that it is           │
 //	Observe   load figures, own traffic, heavy clients   ┘    Forecast (every scrape)
 //	Place     one client, one attempt                     ─▶ backend, Reason
 //	Release   exactly once for each Place that chose one
@@ -31,6 +32,7 @@ type Brain struct {
 	overdue  map[string]bool         // backends that are to be empty by now, see Mover.Overdue
 	order    []*brainMember          // in the order of snapshot.Backends
 	joined   bool                    // the first list has come
+	renamed  bool                    // a version has changed since the snapshot was made
 	state    State
 	force    Force
 	forecast *Forecast
@@ -61,11 +63,14 @@ type BrainOptions struct {
 	Watched bool
 	Phases  PhaseRules
 	States  StateRules
+	// Most bounds the connections of each backend; 0 is no bound.
+	Most int
 }
 
 // brainMember is one backend.
 type brainMember struct {
 	backend Backend // as discovery describes it
+	version string  // as Version has told it, "" if it has not
 	left    bool    // discovery does not name it any more …
 	leftAt  int64   // … since then, and it was not being emptied before; else 0
 	live    int     // connections
@@ -102,6 +107,7 @@ func NewBrain(o BrainOptions, now int64) (*Brain, error) {
 	b.groups = NewGroups(o.Groups)
 	b.snapshot = NewSnapshot(0, o.Key, nil)
 	b.seats = NewSeats(b.snapshot)
+	b.seats.Most = o.Most
 	b.state.Since = now
 	return b, nil
 }
@@ -130,6 +136,15 @@ func (b *Brain) Groups() *Groups { return b.groups }
 func (b *Brain) Vital(backend string, v Vitals) {
 	if m := b.members[backend]; m != nil && !m.left {
 		m.vitals = v
+	}
+}
+
+// Version takes in the version that a broker reports itself; "" is none. From the next Tick on it is the label
+// VersionLabel of the backend if its source names no such label, and until the backend leaves or has another address.
+func (b *Brain) Version(backend, version string) {
+	if m := b.members[backend]; m != nil && !m.left && m.version != version {
+		m.version = version
+		b.renamed = b.renamed || m.backend.Labels[VersionLabel] == ""
 	}
 }
 
@@ -183,6 +198,9 @@ type Change struct {
 // Tick lets the phases and the state follow the time. Call it every second. It returns what has changed.
 func (b *Brain) Tick(now int64) []Change {
 	var changes []Change
+	if b.renamed {
+		b.publish(now)
+	}
 	if b.o.Watched {
 		changes = b.live(now)
 	}
@@ -246,6 +264,7 @@ func (b *Brain) Place(c Client, tried []string, now int64) (int, Reason) {
 	default:
 		i, why = b.strategy.Pick(c, b.snapshot, b.seats)
 	}
+	why = b.crowded(i, why)
 	if i >= 0 {
 		b.seats.Take(i)
 		b.order[i].live++
@@ -255,6 +274,27 @@ func (b *Brain) Place(c Client, tried []string, now int64) (int, Reason) {
 	return i, why
 }
 
+// Shun makes these backends the ones that get a client only if there is nobody else, until the next call or the next
+// Snapshot. Names that are not in the Snapshot are ignored.
+func (b *Brain) Shun(names []string) {
+	b.seats.Shunned = b.seats.Shunned[:0]
+	for _, name := range names {
+		if i := b.snapshot.Index(name); i >= 0 {
+			b.seats.Shunned = append(b.seats.Shunned, i)
+		}
+	}
+}
+
+// Another tells whether a client that Place has just put on backend i could go elsewhere, if that one does not take it.
+func (b *Brain) Another(i int) bool {
+	for j := range b.snapshot.Backends {
+		if j != i && b.snapshot.rank(j, b.seats, 0) != rankNone {
+			return true
+		}
+	}
+	return false
+}
+
 // Preview answers as Place would and changes nothing.
 func (b *Brain) Preview(c Client, tried []string, now int64) (int, Reason) {
 	b.try(tried)
@@ -262,10 +302,32 @@ func (b *Brain) Preview(c Client, tried []string, now int64) (int, Reason) {
 	if i, why := b.pinned(c, now); i >= 0 {
 		return i, why
 	}
+	var i int
+	var why Reason
 	if c.Group != "" {
-		return b.groups.Preview(c, b.snapshot, b.seats, now)
+		i, why = b.groups.Preview(c, b.snapshot, b.seats, now)
+	} else {
+		i, why = Preview(b.strategy, c, b.snapshot, b.seats)
 	}
-	return Preview(b.strategy, c, b.snapshot, b.seats)
+	return i, b.crowded(i, why)
+}
+
+// crowded corrects the reason for which a client has got no place, if it is the limit of the backends alone.
+func (b *Brain) crowded(i int, why Reason) Reason {
+	if i < 0 && b.snapshot.allFull(b.seats) {
+		why.Cause = AllFull
+	}
+	return why
+}
+
+// Known tells whether the cluster has something of the client: a session that outlives connections, a place in a group,
+// a place that a plan has for it, or that it was heavy when it was here.
+func (b *Brain) Known(c Client, now int64) bool {
+	if c.Persistent || c.Group != "" || c.ID != "" && b.heavy.Rate(c.ID) > 0 {
+		return true
+	}
+	i, _ := b.pinned(c, now)
+	return i >= 0
 }
 
 // known is the client as the placement sees it: one whose session is tied to a broker is placed by its hash

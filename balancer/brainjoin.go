@@ -1,5 +1,7 @@
 package balancer
 
+import "maps"
+
 // Join makes this list the backends of the cluster. Names must be unique. The backends of the first list are
 // taken to be at work, and so are those of a list that names nobody of the one before: nobody would be served by
 // waiting for them. One that joins later has to settle first, if anybody watches.
@@ -16,11 +18,14 @@ func (b *Brain) Join(set []Backend, now int64) {
 			b.members[backend.Name] = m
 		}
 		if m.left {
-			m.left, m.life, m.vitals = false, Life{Since: now}, Vitals{}
+			m.left, m.life, m.vitals, m.version = false, Life{Since: now}, Vitals{}, ""
 			if !first {
 				m.life = Discovered(now)
 				b.uneven, b.changed = true, now
 			}
+		}
+		if backend.Address != m.backend.Address {
+			m.version = "" // it is another process
 		}
 		backend.Left = false
 		m.backend = backend
@@ -67,6 +72,7 @@ func (b *Brain) publish(now int64) {
 	list := make([]Backend, 0, len(b.members))
 	for _, m := range b.members {
 		backend := m.backend
+		backend.Labels = m.labels()
 		switch {
 		case m.left:
 			backend.Left = true
@@ -75,11 +81,13 @@ func (b *Brain) publish(now int64) {
 		}
 		list = append(list, backend)
 	}
+	b.renamed = false
 	b.snapshot = NewSnapshot(b.snapshot.Generation+1, b.o.Key, list)
 	if p, ok := b.strategy.(Preparer); ok {
 		p.Prepare(b.snapshot)
 	}
 	b.seats = NewSeats(b.snapshot)
+	b.seats.Most = b.o.Most
 	b.order = b.order[:0]
 	for i := range b.snapshot.Backends {
 		m := b.members[b.snapshot.Backends[i].Name]
@@ -87,6 +95,19 @@ func (b *Brain) publish(now int64) {
 		b.seats.Live[i] = m.live
 		b.seats.Total += m.live
 	}
+}
+
+// labels are those that the source names, with the version that the broker reports if they have none.
+func (m *brainMember) labels() map[string]string {
+	if m.version == "" || m.backend.Labels[VersionLabel] != "" {
+		return m.backend.Labels
+	}
+	labels := maps.Clone(m.backend.Labels) // they belong to the source
+	if labels == nil {
+		labels = make(map[string]string, 1)
+	}
+	labels[VersionLabel] = m.version
+	return labels
 }
 
 // ramp is the factor for the weight of a member, in steps.

@@ -94,15 +94,17 @@ func (h *clientHash) rank(c Client, i int, s *Snapshot, seats *Seats) rank {
 
 func (h *clientHash) reason(best, home int, s *Snapshot, seats *Seats) Reason {
 	r := Reason{Strategy: "client-hash"}
-	switch {
-	case best < 0:
+	if best < 0 {
 		r.Cause = NoBackend
 		return r
+	}
+	objection, objected := seats.objection(home)
+	switch {
 	case best == home:
 		r.Cause = Home
 		return r
-	case seats.tried(home):
-		r.Cause = Retried
+	case objected:
+		r.Cause = objection
 	case s.Backends[home].Phase == Ready || s.Backends[home].Phase == Ramping:
 		r.Cause = Spilled
 	default:

@@ -229,8 +229,8 @@ func (r Reason) keeping(m *member, now int64) Reason {
 // passingOver makes r say why backend i, which has the member's seat, was not chosen.
 func (r Reason) passingOver(i int, s *Snapshot, seats *Seats) Reason {
 	r.Other = s.Backends[i].Name
-	if seats.tried(i) {
-		r.Cause = Retried
+	if objection, objected := seats.objection(i); objected {
+		r.Cause = objection
 		return r
 	}
 	r.Cause, r.Phase = Avoided, s.Backends[i].Phase

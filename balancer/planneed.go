@@ -145,6 +145,7 @@ func (b *Backend) fit() bool { return b.Phase == Ready || b.Phase == Ramping }
 // expected are the connections as they will be when all are back that have been sent away.
 func (b *Brain) expected(seats *Seats) {
 	seats.Live, seats.Total, seats.Tried = slices.Grow(seats.Live[:0], len(b.seats.Live)), 0, seats.Tried[:0]
+	seats.Most = b.seats.Most
 	for i, live := range b.seats.Live {
 		t := b.moved.at(b.snapshot.Backends[i].Name)
 		live = max(0, live-t.leaving+t.expected)

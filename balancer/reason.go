@@ -42,6 +42,9 @@ const (
 	OrdinalSeat              // the member's number in its group says so
 	Emptiest                 // fewest members of the group for its weight
 	Planned                  // a plan moved the client here
+	Shunned                  // clients fail at home, or on the seat, of late
+	Full                     // home, or the seat, has as many connections as it may
+	AllFull                  // nobody can take the client: all that could have as many connections as they may
 )
 
 // Sticky tells whether the client went where it belongs, whoever else is there: a client that comes again
@@ -50,7 +53,7 @@ func (c Cause) Sticky() bool {
 	switch c {
 	case Home, Kept, TakenOver, SeatLease, OrdinalSeat, Planned:
 		return true
-	case NoBackend, Spilled, Avoided, Retried, Fewest, Turn, Drawn, Newest, Lightest, Emptiest:
+	case NoBackend, Spilled, Avoided, Retried, Fewest, Turn, Drawn, Newest, Lightest, Emptiest, Shunned, Full, AllFull:
 	}
 	return false
 }
@@ -90,6 +93,12 @@ func (c Cause) String() string {
 		return "emptiest"
 	case Planned:
 		return "planned"
+	case Shunned:
+		return "circuit_open"
+	case Full:
+		return "full"
+	case AllFull:
+		return "all_full"
 	}
 	return "unknown"
 }
@@ -139,6 +148,12 @@ func (r Reason) words() string {
 		return "emptiest of " + r.Other
 	case Planned:
 		return "moved here by plan"
+	case Shunned:
+		return "away from " + r.place() + ": the circuit of " + r.Other + " is open"
+	case Full:
+		return "away from " + r.place() + ": " + r.Other + " has as many connections as it may"
+	case AllFull:
+		return "all backends have as many connections as they may"
 	}
 	return "unknown"
 }

@@ -48,6 +48,12 @@ func sentences() map[Cause][]sentence {
 		OrdinalSeat: {{"ordinal_seat", Reason{Group: "g"}, "group g: seat of its number"}},
 		Emptiest:    {{"emptiest", Reason{Group: "g", Other: "n1,n2"}, "group g: emptiest of n1,n2"}},
 		Planned:     {{"planned", Reason{}, "moved here by plan"}},
+		Shunned: {
+			{"circuit_open", Reason{Other: "n1"}, "away from home: the circuit of n1 is open"},
+			{"circuit_open", Reason{Other: "n1", Group: "g"}, "group g: away from its seat: the circuit of n1 is open"},
+		},
+		Full:    {{"full", Reason{Other: "n1"}, "away from home: n1 has as many connections as it may"}},
+		AllFull: {{"all_full", Reason{}, "all backends have as many connections as they may"}},
 	}
 }
 

@@ -37,6 +37,7 @@ func (b *Brain) Reconfigure(o BrainOptions, now int64) error {
 	}
 	stale := o.Key != b.o.Key || o.Watched != b.o.Watched || o.Phases != b.o.Phases
 	b.o = o
+	b.seats.Most = o.Most
 	b.groups.SetHold(b.hold())
 	if stale {
 		b.publish(now)

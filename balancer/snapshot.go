@@ -91,13 +91,17 @@ const (
 	rankFit     rank = iota // ready or ramping, and within its bound
 	rankFull                // ready, ramping or hot, whatever its count
 	rankHealthy             // joining or draining: better than nobody
-	rankNone                // down, left, or already tried for this client
+	rankShunned             // … or any of these, and its clients fail: better than nobody, too
+	rankNone                // down, left, at its limit, or already tried for this client
 )
 
 // rank judges backend i. bound is the bounded-load factor, 0 for none.
 func (s *Snapshot) rank(i int, seats *Seats, bound float64) rank {
-	if seats.tried(i) || s.Backends[i].Left {
+	if seats.tried(i) || s.Backends[i].Left || seats.full(i) {
 		return rankNone
+	}
+	if seats.shunned(i) && s.Backends[i].Phase != Down {
+		return rankShunned
 	}
 	switch s.Backends[i].Phase {
 	case Ready, Ramping:
@@ -133,6 +137,10 @@ type Seats struct {
 	Total int
 	// Tried holds the backends that have already failed this client during this connect.
 	Tried []int
+	// Most is the limit of Live, of each backend; 0 is none.
+	Most int
+	// Shunned holds the backends that get a client only if there is nobody else, whatever their phase.
+	Shunned []int
 }
 
 // NewSeats returns empty seats that fit the snapshot.
@@ -145,3 +153,30 @@ func (s *Seats) Take(i int) {
 }
 
 func (s *Seats) tried(i int) bool { return slices.Contains(s.Tried, i) }
+
+func (s *Seats) shunned(i int) bool { return slices.Contains(s.Shunned, i) }
+
+func (s *Seats) full(i int) bool { return s.Most > 0 && s.Live[i] >= s.Most }
+
+// objection is why backend i was passed over, if it was not for its phase or its bounded load.
+func (s *Seats) objection(i int) (Cause, bool) {
+	switch {
+	case s.tried(i):
+		return Retried, true
+	case s.full(i):
+		return Full, true
+	case s.shunned(i):
+		return Shunned, true
+	}
+	return NoBackend, false
+}
+
+// allFull tells that a client has no place because of the limit alone: a backend that has not been tried would take it.
+func (s *Snapshot) allFull(seats *Seats) bool {
+	for i := range s.Backends {
+		if b := &s.Backends[i]; seats.full(i) && !seats.tried(i) && !b.Left && b.Phase != Down {
+			return true
+		}
+	}
+	return false
+}
