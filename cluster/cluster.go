@@ -31,7 +31,8 @@ type Options struct {
 	Watched bool
 	// Phases are the limits of the phases; zero means balancer.DefaultPhaseRules.
 	Phases balancer.PhaseRules
-	// Outliers say when what happens to clients alone takes a backend out. Failures is that of Phases.
+	// Outliers say when what happens to clients alone opens the circuit of a backend and, if the cluster is Watched,
+	// takes it out. Failures, unless 0, counts for Phases, too.
 	Outliers health.OutlierRules
 	// Load are the settings of the load controller.
 	Load balancer.LoadOptions
@@ -44,10 +45,17 @@ type Options struct {
 	Members func([]balancer.Backend)
 	// Attempts bounds how many backends one client may try; 0 means 3.
 	Attempts int
-	// DialTimeout bounds one attempt; 0 means 3 s.
+	// Most bounds the connections of each backend; 0 is no bound.
+	Most int
+	// OverloadedConnects bounds the clients per second that are taken in without being known, see Brain.Known, while the
+	// state is OVERLOADED; 0 is no bound.
+	OverloadedConnects float64
+	// DialTimeout bounds connecting, all attempts of a client together; 0 means 3 s.
 	DialTimeout time.Duration
 	// FirstByteTimeout bounds the broker's silence after CONNECT; 0 means none.
 	FirstByteTimeout time.Duration
+	// Sources are the local addresses to dial from; nil leaves the choice to the kernel.
+	Sources *proxy.Sources
 	// Header makes PROXY headers; nil sends none.
 	Header   *proxy.Header
 	Observer Observer
@@ -91,8 +99,12 @@ type Cluster struct {
 	named     uint64              // placements of clients that have an id
 	sticky    uint64              // … of these, those that went where they belong
 	opinions  []health.Opinion    // memory of judge
-	predicted int64               // when the last forecast was made, on the brain's clock
-	carried   bool                // somebody measures traffic
+	circuits  []health.Circuit    // memory of followCircuits and showCircuits
+	shunned   []string            // memory of shun
+	retries   retries
+	intake    intake
+	predicted int64 // when the last forecast was made, on the brain's clock
+	carried   bool  // somebody measures traffic
 	standstill
 
 	mover        *balancer.Mover
@@ -129,8 +141,9 @@ type backend struct {
 	level     balancer.Figure
 	latency   latencies
 	opinion   health.Opinion
-	lastWrong proxy.Outcome // the latest of failures
-	traffic   float64       // of all connections when it was last measured, in bytes per second
+	circuit   health.CircuitState // when it was last looked at
+	lastWrong proxy.Outcome       // the latest of failures
+	traffic   float64             // of all connections when it was last measured, in bytes per second
 }
 
 // New returns a cluster without backends; Apply brings them.

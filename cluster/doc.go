@@ -8,6 +8,7 @@
 //	            CONNACKs ───▶ Answered ─┤
 //	            proxy ──────▶ Release ──┘
 //	            scrape ─────▶ Scraped ──▶ Brain.Observe       forecast
+//	                                  ──▶ Brain.Version       label of the backend
 //	            proxy ──────▶ Carried ──▶ Brain.Traffic, Note, Predict
 //	            clock ──────▶ Tick ─────▶ Brain.Tick ──▶ phases, state of the cluster ──▶ Snapshot (atomic pointer)
 //	            operator ───▶ Drain, Resume, Force, Rebalance
@@ -30,9 +31,9 @@
 //
 // Health checks, and what happens to clients, which health.Outliers judge: connects that fail, no byte after CONNECT,
 // and a CONNACK that blames the broker. A CONNACK that blames the client never does (protocol.md, 3), and neither
-// what this process did not see because it stood still. A broker that protects itself is counted as having rejected
-// the client, and not as failing. Without anybody who checks (Options.Watched) nobody is taken out: nobody could
-// tell when to take it in again.
+// what this process did not see because it stood still. A broker that protects itself is counted as busy, and not as
+// failing. Without anybody who checks (Options.Watched) nobody is taken out: nobody could tell when to take it in again.
+// But whatever counts opens the circuit of the backend: for moments, clients go elsewhere if they can.
 //
 // # How to read it and how to add
 //
@@ -41,6 +42,7 @@
 //	place.go      Place and Release
 //	identify.go   which client is in which group; learn.go, what SUBSCRIBE tells about it
 //	tick.go       the clock, and what happens when it stood still
+//	breaker.go    who is kept from failing backends, and how many try a second one
 //	watch.go      reports and answers, and the vitals that are made of them; latency.go, why.go
 //	traffic.go    what connections carry
 //	moves.go      who is moved now; moveoptions.go, how; losses.go, who has not come again

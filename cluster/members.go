@@ -174,7 +174,7 @@ func (c *Cluster) enlist(b *backend, s *balancer.Backend, address netip.AddrPort
 	}
 	if b.target == nil || b.target.Address != address {
 		b.target = &proxy.Backend{
-			Cluster: c.options.Name, Name: s.Name, Address: address, Header: c.options.Header,
+			Cluster: c.options.Name, Name: s.Name, Address: address, Sources: c.options.Sources, Header: c.options.Header,
 			DialTimeout: c.options.DialTimeout, FirstByteTimeout: c.options.FirstByteTimeout,
 		}
 	}

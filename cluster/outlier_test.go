@@ -53,7 +53,7 @@ func TestOutliers(t *testing.T) {
 		"silent":       {func(r *rig) { r.fail("a", 5, proxy.Stalled, false) }, "a down (5 of 5 clients failed, the last: stalled)", "stalled:5"},
 		"one client":   {func(r *rig) { r.fail("a", 9, proxy.Stalled, true) }, "a ready", "stalled:9"},
 		"server error": {func(r *rig) { r.answer("a", 5, 5, 0x83, 1) }, "a down (5 of 5 clients failed, the last: rejected)", "rejected:5"},
-		"busy":         {func(r *rig) { r.answer("a", 50, 5, 0x97, 1); r.answer("a", 50, 4, 3, 1) }, "a ready", "rejected:100"},
+		"busy":         {func(r *rig) { r.answer("a", 50, 5, 0x97, 1); r.answer("a", 50, 4, 3, 1) }, "a ready", "busy:100"},
 		"wrong password": {func(r *rig) {
 			r.answer("a", 50, 5, 0x86, 1)
 			r.answer("a", 50, 4, 5, 1)

@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"errors"
+
 	"github.com/mqttlb/mqttlb/balancer"
 	"github.com/mqttlb/mqttlb/health"
 	"github.com/mqttlb/mqttlb/proxy"
@@ -13,28 +15,42 @@ func (c *Cluster) Place(r proxy.Request) (proxy.Target, error) {
 		return proxy.Target{}, proxy.ErrNoBackend
 	}
 	who := terms.identify(r.ClientID, r.Connect)
-	t := c.place(&r, who)
-	c.options.Observer.Placed(c.options.Name, t.Reason)
-	if t.Backend == nil {
-		return proxy.Target{}, proxy.ErrNoBackend
+	t, err := c.place(&r, who, terms)
+	if !errors.Is(err, proxy.ErrRetryBudget) && !errors.Is(err, proxy.ErrOverloaded) {
+		c.options.Observer.Placed(c.options.Name, t.Reason)
 	}
-	return t, nil
+	return t, err
 }
 
-// place decides and counts; the target has no backend if nobody can take the client.
-func (c *Cluster) place(r *proxy.Request, who identity) proxy.Target {
+// place decides and counts; the target has no backend but a reason if nobody can take the client.
+func (c *Cluster) place(r *proxy.Request, who identity, terms *terms) (proxy.Target, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	now := c.now()
+	again := len(r.Tried) > 0
+	if again && !c.retries.left(now) {
+		return proxy.Target{}, proxy.ErrRetryBudget
+	}
 	learned := ""
 	if who.learned {
 		learned = c.learned.Group(r.ClientID)
 	}
 	client := c.member(r.ClientID, r.Connect.Persistent(), who, learned)
-	i, why := c.brain.Place(client, r.Tried, c.now())
+	if !again && c.turnsAway(&client, now) {
+		return proxy.Target{}, proxy.ErrOverloaded
+	}
+	c.shun(terms.outliers, now)
+	i, why := c.brain.Place(client, r.Tried, now)
 	if i < 0 {
-		return proxy.Target{Reason: why}
+		return proxy.Target{Reason: why}, refusal(why)
+	}
+	if again {
+		c.retries.spend()
+	} else {
+		c.retries.came()
 	}
 	b := c.current[i]
+	terms.outliers.Goes(b.name, now)
 	b.placed++
 	if client.ID != "" {
 		c.named++
@@ -46,7 +62,8 @@ func (c *Cluster) place(r *proxy.Request, who identity) proxy.Target {
 	return proxy.Target{
 		Backend: b.target, Reason: why, Rate: float32(rate), Noted: rate > 0,
 		Learn: c.teachable(&client, who), Learned: learned != "" && why.Group != "",
-	}
+		Another: c.another(i, &client, len(r.Tried), terms.attempts, now),
+	}, nil
 }
 
 // Release implements proxy.Placer. The group of the client is the one that decided: where its group had no room
@@ -91,7 +108,7 @@ func failed(o proxy.Outcome) bool {
 	switch o {
 	case proxy.Refused, proxy.TimedOut, proxy.Unreachable, proxy.NoPort, proxy.NoDescriptor, proxy.Stalled:
 		return true
-	case proxy.Served, proxy.ClientLeft, proxy.Rejected, proxy.Moved:
+	case proxy.Served, proxy.ClientLeft, proxy.Rejected, proxy.Moved, proxy.Busy:
 	}
 	return false
 }
@@ -100,7 +117,7 @@ func failed(o proxy.Outcome) bool {
 // one that has rejected it, for whatever reason, did not either: the seat is free at once. Otherwise whoever has no
 // right to connect could keep seats from those who have. One whom we have moved has its seat elsewhere.
 func leaveOf(o proxy.Outcome) balancer.Leave {
-	if failed(o) || o == proxy.Rejected || o == proxy.Moved {
+	if failed(o) || o == proxy.Rejected || o == proxy.Busy || o == proxy.Moved {
 		return balancer.Moved
 	}
 	return balancer.Left

@@ -25,6 +25,9 @@ func (o Options) withDefaults() Options {
 	o.Phases = cmp.Or(o.Phases, balancer.DefaultPhaseRules())
 	o.Load.Stale = cmp.Or(o.Load.Stale, o.Phases.Stale)
 	o.Moves = o.Moves.withDefaults()
+	if o.Outliers.Failures > 0 {
+		o.Phases.ConnectFailures = o.Outliers.Failures
+	}
 	o.Outliers.Failures = o.Phases.ConnectFailures
 	if o.Clock == nil {
 		o.Clock = monotonic()
@@ -38,7 +41,7 @@ func (o *Options) brain(found rules) balancer.BrainOptions {
 	groups.Ordinals = found.ordinals
 	return balancer.BrainOptions{
 		Key: o.Key, Strategy: o.Strategy, Placement: o.Placement, Groups: groups,
-		Watched: o.Watched, Phases: o.Phases, Load: o.Load,
+		Watched: o.Watched, Phases: o.Phases, Load: o.Load, Most: o.Most,
 	}
 }
 
@@ -103,9 +106,14 @@ func (o *Options) takeOver(next *Options) {
 	o.Members = next.Members
 	o.Moves = next.Moves
 	o.Attempts = next.Attempts
+	o.Most = next.Most
+	o.OverloadedConnects = next.OverloadedConnects
 	o.DialTimeout = next.DialTimeout
 	o.FirstByteTimeout = next.FirstByteTimeout
 	o.Header = next.Header
+	if !o.Sources.Same(next.Sources) { // else what they have counted goes on
+		o.Sources = next.Sources
+	}
 }
 
 // listed are the names of the backends that discovery names. The mutex is held.
@@ -122,6 +130,7 @@ func (c *Cluster) listed() []string {
 // describe is a target with the present settings: the same one if they have not changed.
 func (c *Cluster) describe(t *proxy.Backend) *proxy.Backend {
 	next := *t
+	next.Sources = c.options.Sources
 	next.Header, next.DialTimeout, next.FirstByteTimeout = c.options.Header, c.options.DialTimeout, c.options.FirstByteTimeout
 	if next == *t {
 		return t

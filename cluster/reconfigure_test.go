@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -178,6 +179,8 @@ func TestReconfigureLearning(t *testing.T) {
 }
 
 // Timeouts, header and attempts count for the connects from now on; who changes nothing gets the same target.
+func sources() *proxy.Sources { return proxy.NewSources([]netip.Addr{netip.MustParseAddr("10.0.0.5")}) }
+
 func TestReconfigureTargets(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, cluster.Options{Strategy: "client-hash"})
@@ -190,6 +193,16 @@ func TestReconfigureTargets(t *testing.T) {
 	header, err := proxy.NewHeader(proxy.HeaderOptions{Instance: "i"})
 	if err != nil {
 		t.Fatal(err)
+	}
+	r.reconfigure(cluster.Options{Strategy: "client-hash", DialTimeout: time.Second, FirstByteTimeout: 2 * time.Second, Header: header, Attempts: 1})
+	r.reconfigure(cluster.Options{Strategy: "client-hash", Sources: sources()})
+	withSources := r.place("c").Backend
+	if withSources.Sources == nil {
+		t.Error("got no addresses to dial from, want those of the new settings")
+	}
+	r.reconfigure(cluster.Options{Strategy: "client-hash", Sources: sources()})
+	if got := r.place("c").Backend; got != withSources {
+		t.Error("got another target, want the same one with the same addresses: what they have counted goes on")
 	}
 	r.reconfigure(cluster.Options{Strategy: "client-hash", DialTimeout: time.Second, FirstByteTimeout: 2 * time.Second, Header: header, Attempts: 1})
 	want := *first

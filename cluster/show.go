@@ -35,6 +35,10 @@ type BackendStatus struct {
 	ConnackSeconds float64 `json:"connack_seconds,omitempty"`
 	// Failures counts attempts that did not lead to a connection, by reason.
 	Failures map[string]uint64 `json:"failures,omitempty"`
+	// Circuit shows the circuit of the backend, empty while it is closed.
+	Circuit CircuitStatus `json:"circuit,omitzero"`
+	// Most is how many connections the backend may have; 0 is no bound.
+	Most int `json:"connections_limit,omitempty"`
 	// Drain shows the drain of the backend, nil if it is not drained.
 	Drain *DrainStatus `json:"drain,omitempty"`
 	// Check is the last health check, Load what the broker reports; nil before the first.
@@ -75,7 +79,7 @@ type LoadStatus struct {
 func (c *Cluster) show(m *backend, s *balancer.Snapshot, now int64) BackendStatus {
 	b := BackendStatus{
 		Name: m.name, Address: m.target.Address.String(), Phase: balancer.Draining.String(), Removed: !m.listed, LoadFactor: 1,
-		Connections: c.brain.Connections(m.name), Placed: m.placed, BytesPerSecond: m.traffic,
+		Connections: c.brain.Connections(m.name), Most: c.options.Most, Placed: m.placed, BytesPerSecond: m.traffic,
 	}
 	forecast, predicted := c.brain.Forecast().Of(m.name)
 	if predicted {

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -54,6 +55,7 @@ func (c *Cluster) Status() Status {
 		status.Backends = append(status.Backends, b)
 		status.Connections += b.Connections
 	}
+	c.showCircuits(status.Backends, now)
 	return status
 }
 
@@ -62,6 +64,13 @@ func (c *Cluster) stickiness() float64 {
 		return 1
 	}
 	return float64(c.sticky) / float64(c.named)
+}
+
+// Exhausted is how often the local addresses that backends are dialled from had no port left.
+func (c *Cluster) Exhausted() map[netip.Addr]uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.options.Sources.Exhausted()
 }
 
 // Ready tells that the cluster knows at least one backend.
@@ -111,6 +120,7 @@ func (c *Cluster) Explain(clientID string, persistent bool) Explanation {
 	}
 	client := c.member(clientID, persistent, who, learned)
 	s, now := c.brain.Snapshot(), c.now()
+	c.shun(c.terms.Load().outliers, now)
 	e := Explanation{
 		Cluster: c.options.Name, ClientID: clientID, Strategy: c.options.Strategy, State: c.brain.State().Cluster.String(),
 		Group: client.Group, Learned: learned != "", Kind: c.kind(client).String(),

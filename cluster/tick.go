@@ -31,7 +31,7 @@ func (c *Cluster) RunClock(ctx context.Context) {
 
 // Tick lets the state of the cluster and the phases of its backends follow the time, and logs what has changed.
 func (c *Cluster) Tick() {
-	turns, stood := c.tick()
+	turns, circuits, stood := c.tick()
 	if stood > 0 {
 		c.log.Warn("the process stood still; what seems to have happened meanwhile does not count",
 			slog.String("for", time.Duration(stood).Round(time.Second).String()))
@@ -39,12 +39,15 @@ func (c *Cluster) Tick() {
 	for i := range turns {
 		turns[i].log(c.log)
 	}
+	for i := range circuits {
+		circuits[i].log(c.log)
+	}
 	c.returned()
 	c.deliver()
 }
 
 // tick returns what has changed, and how long the process stood still, if it has.
-func (c *Cluster) tick() (turns []turn, stood int64) {
+func (c *Cluster) tick() (turns []turn, circuits []circuitTurn, stood int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()
@@ -81,7 +84,7 @@ func (c *Cluster) tick() (turns []turn, stood int64) {
 	c.followDrains(now)
 	c.followLevelling()
 	c.followLosses(now)
-	return turns, stood
+	return turns, c.followCircuits(now), stood
 }
 
 // A turn is a Change with its reason. Those that are grave are warnings.

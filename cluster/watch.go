@@ -23,7 +23,8 @@ func (c *Cluster) Checked(r health.Report) {
 
 // Scraped takes in what a broker reports about its load. The times in it are those of Now. The load counts from the
 // next forecast on, the other figures from the next Tick on, if the cluster is Watched. Figures that are missing leave
-// the last ones in place, which become stale.
+// the last ones in place, which become stale. The version is a label of the backend from the next Tick on, unless
+// discovery names one; it does not become stale. A reading without a time, At, says that nobody reads any more.
 func (c *Cluster) Scraped(r scrape.Reading) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -37,6 +38,9 @@ func (c *Cluster) Scraped(r scrape.Reading) {
 			*f.kept = *f.latest
 		}
 	}
+	if r.Version != "" || r.At == 0 { // nobody reads it any more
+		c.brain.Version(r.Backend, r.Version)
+	}
 	if r.Load.At != 0 {
 		c.brain.Observe(r.Backend, r.Load, c.now())
 	}
@@ -44,18 +48,21 @@ func (c *Cluster) Scraped(r scrape.Reading) {
 
 // Answered takes in a broker's answer to CONNECT. It may be called from the event loops; it does not allocate.
 func (c *Cluster) Answered(a *proxy.Answer) {
+	if a.Late {
+		return // it was learned when it came
+	}
 	e := health.ConnackEvent(a.Version, a.Code)
 	now, known := c.answered(a, e)
 	if !known {
 		return
 	}
 	client := uint64(0)
-	if e == health.ServerFailed {
+	if e == health.ServerFailed || e == health.Busy {
 		client = classOf(a.ClientID)
 	}
 	c.terms.Load().outliers.Observe(a.Backend, e, client, now)
-	if e == health.ServerFailed || e == health.Busy {
-		c.options.Observer.DialFailed(c.options.Name, a.Backend, proxy.Rejected)
+	if wrong, ok := wrongOf(e); ok {
+		c.options.Observer.DialFailed(c.options.Name, a.Backend, wrong)
 	}
 }
 
@@ -68,14 +75,27 @@ func (c *Cluster) answered(a *proxy.Answer, e health.Event) (now int64, known bo
 	if b == nil || c.doubtful(now) {
 		return now, false
 	}
-	switch {
-	case e == health.ServerFailed || e == health.Busy:
-		b.failures[proxy.Rejected]++
-		b.lastWrong = proxy.Rejected
-	case a.Code == 0:
+	if wrong, ok := wrongOf(e); ok {
+		b.failures[wrong]++
+		if wrong != proxy.Busy { // which is no failure
+			b.lastWrong = wrong
+		}
+	} else if a.Code == 0 {
 		b.latency.add(a.Took, now)
 	}
 	return now, true
+}
+
+// wrongOf is what is counted for a CONNACK that does not lie with the client.
+func wrongOf(e health.Event) (proxy.Outcome, bool) {
+	switch e {
+	case health.ServerFailed:
+		return proxy.Rejected, true
+	case health.Busy:
+		return proxy.Busy, true
+	case health.ConnectFailed, health.Silent, health.Answered:
+	}
+	return 0, false
 }
 
 // classOf tells clients apart for health.Outliers; 0 if that is impossible.
@@ -94,7 +114,7 @@ func eventOf(o proxy.Outcome) (health.Event, bool) {
 		return health.ConnectFailed, true
 	case proxy.Stalled:
 		return health.Silent, true
-	case proxy.Served, proxy.ClientLeft, proxy.NoPort, proxy.NoDescriptor, proxy.Rejected, proxy.Moved:
+	case proxy.Served, proxy.ClientLeft, proxy.NoPort, proxy.NoDescriptor, proxy.Rejected, proxy.Moved, proxy.Busy:
 	}
 	return 0, false
 }
