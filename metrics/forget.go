@@ -17,7 +17,7 @@ func (m *Metrics) ForgetCluster(name string) {
 // ForgetListener is the same for a listener.
 func (m *Metrics) ForgetListener(name string) {
 	of := prometheus.Labels{"listener": name}
-	for _, v := range []*prometheus.CounterVec{m.connects, m.refused} {
+	for _, v := range []*prometheus.CounterVec{m.connects, m.refused, m.contested} {
 		v.DeletePartialMatch(of)
 	}
 }

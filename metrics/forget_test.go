@@ -20,6 +20,8 @@ func TestForget(t *testing.T) {
 		m.Answered(listener, cluster, 0, time.Millisecond)
 		m.Answered(listener, cluster, 0x87, time.Millisecond)
 		m.Refused(listener, "connections")
+		m.Cut(listener, "packet_size")
+		m.Contested(listener)
 		m.Lost(listener)
 		m.Placed(cluster, "client-hash", "home")
 		m.DialFailed(cluster, "b", "refused")

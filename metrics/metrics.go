@@ -30,6 +30,7 @@ type Metrics struct {
 	connects       *prometheus.CounterVec
 	connectSeconds *prometheus.HistogramVec
 	refused        *prometheus.CounterVec
+	contested      *prometheus.CounterVec
 	connack        *prometheus.CounterVec
 	placements     *prometheus.CounterVec
 	dialFailures   *prometheus.CounterVec
@@ -53,6 +54,8 @@ func New(s Sources) *Metrics {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"cluster"}),
 		refused: counters("refused_total", "Connections that mqttlb itself closed, by reason.", "listener", "reason"),
+		contested: counters("takeovers_total",
+			"CONNECT packets with a client id that two addresses have used in turn at least six times within a minute: two devices share it.", "listener"),
 		connack: counters("connack_total", "CONNACK packets from brokers, by return or reason code.", "cluster", "code"),
 		placements: counters("placements_total",
 			"Decisions of the placement, by strategy and reason.", "cluster", "strategy", "reason"),
@@ -75,7 +78,7 @@ func New(s Sources) *Metrics {
 		discovery: newDiscovery(),
 	}
 	m.registry.MustRegister(m.discovery.collectors()...)
-	m.registry.MustRegister(m.connects, m.connectSeconds, m.refused, m.connack, m.placements, m.dialFailures, m.evictions, m.returnSeconds, m.reloads, m.reloadOK, m.reloadTime,
+	m.registry.MustRegister(m.connects, m.connectSeconds, m.refused, m.contested, m.connack, m.placements, m.dialFailures, m.evictions, m.returnSeconds, m.reloads, m.reloadOK, m.reloadTime,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &stateCollector{s})
 	return m
 }
@@ -100,11 +103,28 @@ func (m *Metrics) Answered(listener, cluster string, code byte, after time.Durat
 	m.connectSeconds.WithLabelValues(cluster).Observe(after.Seconds())
 }
 
+// Declined counts a broker's CONNACK that the client does not get, because another broker is asked.
+func (m *Metrics) Declined(cluster string, code byte) {
+	m.connack.WithLabelValues(cluster, codes[code]).Inc()
+}
+
+// PassedLate counts a client that got a CONNACK that was Declined before: no other broker has taken it.
+func (m *Metrics) PassedLate(listener, cluster string, after time.Duration) {
+	m.connects.WithLabelValues(listener, "rejected").Inc()
+	m.connectSeconds.WithLabelValues(cluster).Observe(after.Seconds())
+}
+
 // Refused counts a connection that mqttlb closed.
 func (m *Metrics) Refused(listener, reason string) {
 	m.connects.WithLabelValues(listener, "refused").Inc()
 	m.refused.WithLabelValues(listener, reason).Inc()
 }
+
+// Cut counts a connection that mqttlb closed after a broker had answered, which counted it already.
+func (m *Metrics) Cut(listener, reason string) { m.refused.WithLabelValues(listener, reason).Inc() }
+
+// Contested counts a CONNECT with a client id that two devices share.
+func (m *Metrics) Contested(listener string) { m.contested.WithLabelValues(listener).Inc() }
 
 // Lost counts a connection that ended before the broker's CONNACK without mqttlb's doing.
 func (m *Metrics) Lost(listener string) { m.connects.WithLabelValues(listener, "lost").Inc() }

@@ -32,6 +32,7 @@ func busy() *metrics.Metrics {
 		Traffic: func() metrics.Traffic {
 			return metrics.Traffic{
 				Connections:       map[string]int{"mqtt": 12, "tls": 0},
+				Waiting:           map[string]int{"mqtt": 3, "tls": 0},
 				Bytes:             [2]uint64{1000, 2000},
 				Packets:           [2]map[string]uint64{{"connect": 12, "publish": 1 << 40}, {"connack": 11}},
 				Memory:            65536,
@@ -40,10 +41,12 @@ func busy() *metrics.Metrics {
 				AccessLogsDropped: 4,
 			}
 		},
+		Memory: func() metrics.Memory { return metrics.Memory{Used: 900, Limit: 1000, Pressure: 2} },
 		Clusters: func() []metrics.Cluster {
 			return []metrics.Cluster{
 				{
 					Name: "hivemq", State: "rolling", Groups: 3, Members: 40, Spread: 2, Learned: 5, Sticky: 0.875, Pending: 70, Away: 4, Lost: 3, Levelling: true,
+					Sources: []metrics.Source{{Address: "10.0.0.5"}, {Address: "10.0.0.6", Exhausted: 7}},
 					Backends: []metrics.Backend{
 						{Name: "hivemq-0", Phase: "ready", Weight: 1, Connections: 7, Factor: 0.75, Load: 0.5, Reported: time.Unix(1_800_000_050, 0)},
 						{Name: "hivemq-1", Phase: "ramping", Weight: 0.25, Connections: 5, Factor: 1},
@@ -62,6 +65,8 @@ func busy() *metrics.Metrics {
 	m.Refused("mqtt", "connect_timeout")
 	m.Refused("mqtt", "http")
 	m.Refused("tls", "http")
+	m.Cut("mqtt", "packet_size")
+	m.Contested("mqtt")
 	m.Lost("mqtt")
 	m.Placed("hivemq", "client-hash", "home")
 	m.Placed("hivemq", "client-hash", "home")
@@ -132,6 +137,7 @@ var contract = map[string]string{
 	"mqttlb_backend_connections":                      "backend cluster",
 	"mqttlb_backend_weight":                           "backend cluster",
 	"mqttlb_backend_up":                               "backend cluster",
+	"mqttlb_backend_circuit":                          "backend cluster state",
 	"mqttlb_backend_load":                             "backend cluster",
 	"mqttlb_backend_load_factor":                      "backend cluster",
 	"mqttlb_backend_load_timestamp_seconds":           "backend cluster",
@@ -146,6 +152,10 @@ var contract = map[string]string{
 	"mqttlb_learned_clients":                          "cluster",
 	"mqttlb_moves_pending":                            "cluster",
 	"mqttlb_moves_in_flight":                          "cluster",
+	"mqttlb_source_exhausted_total":                   "cluster source",
+	"mqttlb_memory_used_bytes":                        "",
+	"mqttlb_memory_limit_bytes":                       "",
+	"mqttlb_memory_pressure":                          "",
 	"mqttlb_levelling":                                "cluster",
 	"mqttlb_evictions_total":                          "cluster reason result",
 	"mqttlb_evicted_return_seconds":                   "cluster",
@@ -165,6 +175,8 @@ var contract = map[string]string{
 	"mqttlb_proxy_header_trimmed_total":                   "",
 	"mqttlb_nonconforming_total":                          "kind",
 	"mqttlb_access_log_dropped_total":                     "",
+	"mqttlb_connects_waiting":                             "listener",
+	"mqttlb_takeovers_total":                              "listener",
 }
 
 // No metric has other labels than the contract says: above all no client id and no topic, or the number of

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,12 +14,14 @@ type Sources struct {
 	// Version, Commit and GoVersion are the labels of build_info.
 	Version, Commit, GoVersion string
 	Traffic                    func() Traffic
+	Memory                     func() Memory
 	Clusters                   func() []Cluster
 }
 
 // Traffic is what the data path has counted.
 type Traffic struct {
 	Connections       map[string]int // open, by listener
+	Waiting           map[string]int // those that have sent CONNECT and wait to be let in
 	Bytes             [2]uint64      // up (from clients), down
 	Packets           [2]map[string]uint64
 	Memory            int64 // bytes
@@ -44,6 +47,24 @@ type Cluster struct {
 	Pending, Away int
 	Lost          uint64
 	Levelling     bool
+	// Sources are the local addresses to dial from, if any are configured.
+	Sources []Source
+}
+
+// A Source is a local address that backends are dialled from.
+type Source struct {
+	Address string
+	// Exhausted is how often it had no port left.
+	Exhausted uint64
+}
+
+// Memory is what the process uses, and may.
+type Memory struct {
+	// Used and Limit are bytes; Limit is 0 where there is none.
+	Used, Limit uint64
+	// Pressure is 0 while there is enough, 1 while new clients are refused, 2 while those are closed as well that have
+	// not sent their CONNECT.
+	Pressure int
 }
 
 // A Backend is the state of one broker.
@@ -52,7 +73,9 @@ type Backend struct {
 	// Phase is the name of a balancer.Phase.
 	Phase string
 	// Removed tells that discovery does not name the backend any more.
-	Removed     bool
+	Removed bool
+	// Circuit is the name of a state of its circuit; empty means closed.
+	Circuit     string
 	Weight      float64
 	Connections int
 	// Factor scales the weight where clients are placed by load.
@@ -61,6 +84,9 @@ type Backend struct {
 	Load     float64
 	Reported time.Time
 }
+
+// circuitStates are the values of the label state of a circuit; the first is the usual one.
+var circuitStates = [...]string{"closed", "open", "half_open"}
 
 // Directions are the values of the label direction, in the order of Traffic's arrays.
 var directions = [2]string{"up", "down"}
@@ -71,6 +97,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 var (
 	descConnections = desc("connections", "Open client connections.", "listener")
+	descWaiting     = desc("connects_waiting", "Clients that have sent CONNECT and wait to be let in, because there are too many for the listener's rate.", "listener")
 	descBytes       = desc("bytes_total", "Bytes carried; up is from clients to brokers.", "direction")
 	descPackets     = desc("packets_total", "MQTT packets carried, by type.", "direction", "type")
 	descMemory      = desc("sessions_bytes", "Memory held for sessions and their pending bytes.")
@@ -87,8 +114,13 @@ var (
 	descAway        = desc("moves_in_flight", "Clients that are being moved, or were sent away and have not come again yet.", "cluster")
 	descLost        = desc("evicted_lost_total", "Clients that were moved and did not come again within five minutes.", "cluster")
 	descLevelling   = desc("levelling", "1 while the connections of the backends are being levelled.", "cluster")
+	descExhausted   = desc("source_exhausted_total", "Attempts to dial a backend from this local address that found no free port.", "cluster", "source")
+	descUsed        = desc("memory_used_bytes", "Memory that counts towards the limit.")
+	descLimit       = desc("memory_limit_bytes", "Memory that the process may use, from its cgroup or GOMEMLIMIT; 0 if there is no limit.")
+	descPressure    = desc("memory_pressure", "0 while there is enough memory, 1 while new clients are refused, 2 while clients without a CONNECT are closed as well.")
 	descPhase       = desc("backend_phase", "1 for the phase that the backend is in.", "cluster", "backend", "phase")
 	descWeight      = desc("backend_weight", "Weight of the backend in placement: capacity times ramp.", "cluster", "backend")
+	descCircuit     = desc("backend_circuit", "1 for the state that the backend's circuit is in, 0 for the others.", "cluster", "backend", "state")
 	descUp          = desc("backend_up", "0 while the backend is down, else 1.", "cluster", "backend")
 	descFactor      = desc("backend_load_factor", "What the backend's load makes of its weight where clients are placed by load; 1 while nothing is known of it.", "cluster", "backend")
 	descLoad        = desc("backend_load", "Part of its capacity that the backend uses by its own account, as a mean over the window.", "cluster", "backend")
@@ -103,8 +135,9 @@ type stateCollector struct{ Sources }
 // Describe implements prometheus.Collector.
 func (c *stateCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descConnections, descBytes, descPackets, descMemory, descTrimmed, descOdd, descLogDropped, descSticky, descState,
-		descGroups, descMembers, descSpread, descLearned, descPending, descAway, descLost, descLevelling, descPhase, descWeight, descUp, descFactor, descLoad, descReported, descConnected, descBuild,
+		descConnections, descWaiting, descBytes, descPackets, descMemory, descTrimmed, descOdd, descLogDropped, descSticky, descState,
+		descGroups, descMembers, descSpread, descLearned, descPending, descAway, descLost, descLevelling,
+		descExhausted, descUsed, descLimit, descPressure, descPhase, descWeight, descUp, descCircuit, descFactor, descLoad, descReported, descConnected, descBuild,
 	} {
 		to <- d
 	}
@@ -124,6 +157,9 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 		for listener, n := range t.Connections {
 			gauge(descConnections, float64(n), listener)
 		}
+		for listener, n := range t.Waiting {
+			gauge(descWaiting, float64(n), listener)
+		}
 		for d, direction := range directions {
 			count(descBytes, t.Bytes[d], direction)
 			for kind, n := range t.Packets[d] {
@@ -136,6 +172,12 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 			count(descOdd, n, kind)
 		}
 		count(descLogDropped, t.AccessLogsDropped)
+	}
+	if c.Memory != nil {
+		m := c.Memory()
+		gauge(descUsed, float64(m.Used))
+		gauge(descLimit, float64(m.Limit))
+		gauge(descPressure, float64(m.Pressure))
 	}
 	if c.Clusters == nil {
 		return
@@ -161,6 +203,9 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 			levelling = 1
 		}
 		gauge(descLevelling, levelling, cl.Name)
+		for _, s := range cl.Sources {
+			count(descExhausted, s.Exhausted, cl.Name, s.Address)
+		}
 		for _, b := range cl.Backends {
 			c.backend(&b, func(d *prometheus.Desc, v float64, labels ...string) {
 				gauge(d, v, append([]string{cl.Name, b.Name}, labels...)...)
@@ -182,6 +227,13 @@ func (c *stateCollector) backend(b *Backend, gauge func(d *prometheus.Desc, v fl
 		up = 0
 	}
 	gauge(descUp, up)
+	for _, state := range circuitStates {
+		is := 0.0
+		if state == cmp.Or(b.Circuit, circuitStates[0]) {
+			is = 1
+		}
+		gauge(descCircuit, is, state)
+	}
 	gauge(descFactor, b.Factor)
 	if !b.Reported.IsZero() {
 		gauge(descLoad, b.Load)

@@ -4,7 +4,7 @@
 //	                   every interval
 //	Set(backends) ──▶ Scraper ──▶ GET url ──▶ series of the wanted metrics ──▶ figures ÷ scale
 //	                     │                                                        │ weighted mean
-//	                     └──▶ Reading {Util at this moment, Load over the window, Level} ──▶ OnReading
+//	                     └──▶ Reading {Util at this moment, Load over the window, Level, Version} ──▶ OnReading
 //
 // A scraper runs until its context ends:
 //
@@ -49,6 +49,9 @@
 // time (4.2). Level is the hot metric, as it is. The weighted mean hides one resource that is exhausted
 // among others that are not; a metric that should turn a backend hot by itself belongs into hot.
 //
+// Version is no figure but the value of a label, as brokers report their versions: the value of a metric such as
+// rabbitmq_build_info is always 1. Of several series the first counts.
+//
 // # How to add a preset
 //
 // One entry in the table of preset.go, with a comment about how far its names and units are verified; a
@@ -57,6 +60,8 @@
 //   - are the node's own, not the cluster's: one scrape target is one node,
 //   - have a natural full scale (CPU and scheduler utilisation have; connections and messages have not),
 //   - are of this moment, or of some seconds at most.
+//
+// A preset has a version only if a page of such a broker was seen that has it.
 //
 // Heap of a JVM is none: between collections it always fills up.
 //

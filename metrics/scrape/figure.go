@@ -13,6 +13,7 @@ type plan struct {
 	figures []figure
 	hot     *expression // nil if there is none
 	hotUnit float64     // of the hot metric, for a level of 1
+	version *version    // nil if there is none
 	names   []string    // of all metrics
 	horizon int64       // a counter that was last read longer ago begins anew
 }

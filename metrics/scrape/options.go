@@ -11,9 +11,9 @@ import (
 )
 
 // Options configure a Scraper. OnReading and Clock must be set, and a Preset or both URL and one of
-// Figures and Hot; for the rest zero means the default.
+// Figures, Hot and Version; for the rest zero means the default.
 type Options struct {
-	// Preset fills in URL, Figures and Hot, each unless it is set; see Presets.
+	// Preset fills in URL, Figures, Hot and Version, each unless it is set; see Presets.
 	Preset string
 	// URL is where a backend's metrics are, http or https, with the placeholders {host} {port} {name}
 	// {label.KEY}, where {port} is the port of MQTT. If its host is {host}, the connection goes to the
@@ -31,6 +31,8 @@ type Options struct {
 	Figures []FigureOptions
 	// Hot is a metric for Reading.Level, written as in FigureOptions.
 	Hot string
+	// Version says where Reading.Version is; both of it or none.
+	Version VersionOptions
 
 	// BearerTokenFile, or Username and PasswordFile, are the credentials to send. The files are read for
 	// every scrape and may be replaced at any time.
@@ -45,7 +47,7 @@ type Options struct {
 	Concurrency int
 	// MaxBody is the most that a page may hold, uncompressed, in bytes; default 16 MiB.
 	MaxBody int64
-	// MaxSeries is how many series the metrics of Figures and Hot may have on a page; default 10 000.
+	// MaxSeries is how many series the metrics of Figures, Hot and Version may have on a page; default 10 000.
 	MaxSeries int
 
 	// Clock is a monotonic clock in nanoseconds, that of the load controller. It is never 0, and is read from
@@ -182,7 +184,7 @@ func (r *report) plan(o *Options, preset *preset) *plan {
 	switch {
 	case len(figures) > maxFigures:
 		r.add(fieldErrorf("figures", "are %d, the most is %d", len(figures), maxFigures))
-	case len(figures) == 0 && hot == "" && o.Preset == "":
+	case len(figures) == 0 && hot == "" && o.Version == (VersionOptions{}) && o.Preset == "":
 		r.add(fieldErrorf("figures", "must be set without a preset; write {metric: NAME, scale: VALUE-THAT-MEANS-FULLY-LOADED}"))
 	}
 	for i, f := range figures {
@@ -205,6 +207,7 @@ func (r *report) plan(o *Options, preset *preset) *plan {
 			p.add(e)
 		}
 	}
+	r.version(p, o, preset)
 	return p
 }
 

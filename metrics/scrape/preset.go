@@ -10,6 +10,8 @@ type preset struct {
 	// to 10, so that enter 5 and leave 3 suit all presets.
 	hot    string
 	hotTop float64
+	// version is where the version of the broker is.
+	version VersionOptions
 }
 
 // presets holds all presets. What each of them rests on stands in the comment; "seen" is a page of a real
@@ -47,6 +49,7 @@ func presets() []preset {
 			figures: []FigureOptions{{Metric: "rate(erlang_vm_statistics_runtime_milliseconds)" +
 				" / rate(erlang_vm_statistics_wallclock_time_milliseconds) / erlang_vm_schedulers_online"}},
 			hot: "rabbitmq_alarms_memory_used_watermark", hotTop: 1,
+			version: VersionOptions{Metric: "rabbitmq_build_info", Label: "rabbitmq_version"},
 		},
 		// VerneMQ, on its HTTP listener. Source: vmq_metrics.erl (mean utilisation of the schedulers in
 		// percent), vmq_metrics_http.erl.

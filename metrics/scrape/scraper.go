@@ -31,6 +31,8 @@ type Reading struct {
 	Util balancer.Figure
 	// Level is the hot metric at this moment.
 	Level balancer.Figure
+	// Version is that of the broker, empty if it was not read.
+	Version string
 	// At is when the backend answered, or failed to. It is a time of Clock.
 	At int64
 	// Err says what could not be read. There may be some figures nevertheless.
@@ -126,6 +128,9 @@ func (s *Scraper) Set(backends []balancer.Backend) {
 	default:
 	}
 }
+
+// ReadsVersions tells whether readings have a Version.
+func (s *Scraper) ReadsVersions() bool { return s.plan.version != nil }
 
 // Status says how the scrapes of all backends go, sorted by name. It may be called from any goroutine.
 func (s *Scraper) Status() []Status {
@@ -320,6 +325,14 @@ func (s *Scraper) read(t *target, f *fetched) Reading {
 		level, err := s.plan.level(&t.history, f.page, f.at)
 		if err == nil {
 			r.Level = balancer.Figure{Value: level, At: f.at}
+		} else {
+			errs = append(errs, err)
+		}
+	}
+	if s.plan.version != nil {
+		version, err := s.plan.version.read(f.page)
+		if err == nil {
+			r.Version = version
 		} else {
 			errs = append(errs, err)
 		}
