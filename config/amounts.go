@@ -34,6 +34,10 @@ func (p Percent) String() string {
 func (r Rate) String() string { return floatText(float64(r)) + "/s" }
 
 func parseRate(v reflect.Value, l literal) (string, bool) {
+	if l.text == "0" { // as for a duration: nothing is nothing in any unit
+		v.SetFloat(0)
+		return "", true
+	}
 	text := strings.ToLower(strings.Join(strings.Fields(l.text), ""))
 	number, unit, _ := strings.Cut(text, "/")
 	x, ok := plainNumber(number)

@@ -202,7 +202,7 @@ func homeOf(key string) string {
 	return homes[0]
 }
 
-// list reads a list of sections.
+// list reads a list.
 func (d *decoder) list(n ast.Node, v reflect.Value, path string, f field) {
 	switch n := n.(type) {
 	case nil, *ast.NullNode:
@@ -217,7 +217,9 @@ func (d *decoder) list(n ast.Node, v reflect.Value, path string, f field) {
 		}
 		v.Set(reflect.MakeSlice(v.Type(), len(nodes), len(nodes)))
 		for i, entry := range nodes {
-			setDefaults(v.Index(i))
+			if isSection(v.Type().Elem()) {
+				setDefaults(v.Index(i))
+			}
 			d.value(entry, v.Index(i), item(path, i), field{}, start(entry))
 		}
 	default:

@@ -89,7 +89,9 @@ func visit(section reflect.Value, path string, fn func(path string, f field, v r
 			visit(v.Elem(), at, fn)
 		case isList(v.Type()):
 			for i := range v.Len() {
-				visit(v.Index(i), item(at, i), fn)
+				if isSection(v.Type().Elem()) {
+					visit(v.Index(i), item(at, i), fn)
+				}
 			}
 		}
 	}
@@ -102,7 +104,7 @@ func isSection(t reflect.Type) bool { return t.Kind() == reflect.Struct }
 // written: one of several that exclude each other.
 func isOptional(t reflect.Type) bool { return t.Kind() == reflect.Pointer }
 
-// isList reports whether t is written as a list. All lists hold sections.
+// isList reports whether t is written as a list, of sections or of addresses.
 func isList(t reflect.Type) bool { return t.Kind() == reflect.Slice }
 
 // specimen returns a configuration with one entry in every list and with all
@@ -125,7 +127,9 @@ func fill(section reflect.Value) {
 			fill(v.Elem())
 		case isList(v.Type()):
 			v.Set(reflect.MakeSlice(v.Type(), 1, 1))
-			fill(v.Index(0))
+			if isSection(v.Type().Elem()) {
+				fill(v.Index(0))
+			}
 		}
 	}
 }

@@ -11,7 +11,7 @@ const maxScrapes = 1000
 
 // Enabled reports whether the load of the brokers is to be read.
 func (l *BrokerLoad) Enabled() bool {
-	return l.Preset != "" || len(l.Figures) > 0 || l.Hot.Metric != ""
+	return l.Preset != "" || len(l.Figures) > 0 || l.Hot.Metric != "" || l.Version != BrokerVersion{}
 }
 
 // Enabled reports whether the brokers are to be checked.
@@ -40,6 +40,13 @@ func validateLoad(path string, l *BrokerLoad, r *report) {
 	if r.sound(path+".interval") && r.sound(path+".window") && (l.Window < l.Interval || l.Window > maxScrapes*l.Interval) {
 		r.at(path+".window", "must be %s..%s, from the interval to %d times that, got %s",
 			durationText(l.Interval), durationText(maxScrapes*l.Interval), maxScrapes, durationText(l.Window))
+	}
+	switch v := &l.Version; {
+	case l.Preset != "" || !r.sound(path+".preset"): // which may have what is missing
+	case v.Metric == "" && v.Label != "" && r.sound(path+".version.metric"):
+		r.at(path+".version.metric", "is missing: the metric whose label %s is the version, such as rabbitmq_build_info", v.Label)
+	case v.Metric != "" && v.Label == "" && r.sound(path+".version.label"):
+		r.at(path+".version.label", "is missing: the label of %s that is the version, such as rabbitmq_version", v.Metric)
 	}
 	if r.sound(path+".hot.enter") && l.Hot.Leave >= l.Hot.Enter {
 		r.at(path+".hot.leave", "must be below enter, which is %s, got %s; between the two a broker stays as it is",

@@ -287,6 +287,7 @@ func TestEnabled(t *testing.T) {
 		{", load: {preset: emqx}", true, true},
 		{`, load: {url: "http://{host}/", figures: [{metric: x}]}`, true, true},
 		{`, load: {url: "http://{host}/", hot: {metric: x}}, health: {interval: 0}`, true, false},
+		{`, load: {url: "http://{host}/", version: {metric: x, label: y}}`, true, true},
 		{", load: {}, health: {}", false, true},
 		{", load: , health: ", false, true},
 		{", health: {tcp: {}}", false, true},

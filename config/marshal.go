@@ -79,8 +79,13 @@ func (w *writer) value(v reflect.Value, level int) {
 	}
 }
 
-// entry writes a section as an entry of a list: its first line starts with a dash.
+// entry writes an entry of a list. The first line of a section starts with a dash.
 func (w *writer) entry(section reflect.Value, level int) {
+	if k, scalar := kindOf(section.Type()); scalar {
+		w.indent(level)
+		w.b.WriteString("- " + w.scalar(section, k) + "\n")
+		return
+	}
 	inner := &writer{secrets: w.secrets}
 	inner.section(section, level+1)
 	w.indent(level)

@@ -25,7 +25,11 @@ func checkValues(cfg *Config, r *report) {
 func checkCount(path string, f field, n int, r *report) {
 	least, _ := strconv.Atoi(f.min)
 	if n < least || n > f.maxItems() {
-		r.at(path, "must have %s..%s entries, got %d", f.min, f.max, n)
+		advice := ""
+		if n == 0 && f.required != "" {
+			advice = "; write " + f.required
+		}
+		r.at(path, "must have %s..%s entries, got %d%s", f.min, f.max, n, advice)
 	}
 }
 

@@ -72,10 +72,18 @@ type Listener struct {
 	Cluster string `yaml:"cluster" derived:"the only cluster"`
 	// What carries MQTT.
 	Transport string `yaml:"transport" default:"tcp" oneof:"tcp"`
+	// Load balancers in front of this listener, which tell with a PROXY protocol header who the client is. With this section every connection must begin with such a header, of version 1 or 2; without it, none may.
+	ProxyProtocol *TrustedProxies `yaml:"proxy_protocol"`
 	// What clients may use before and after they are known.
 	Limits ListenerLimits `yaml:"limits"`
 	// How a client is turned away: the connection is closed, or a CONNACK with the right code for its MQTT version is sent first.
 	Refuse string `yaml:"refuse" default:"close" oneof:"close|connack"`
+}
+
+// TrustedProxies says who may tell with a PROXY protocol header who the client is.
+type TrustedProxies struct {
+	// Networks or addresses of the load balancers. Connections from anywhere else are refused: anybody could claim to be any client.
+	Trusted []Network `yaml:"trusted" range:"1..256" required:"trusted: [10.0.0.0/24], with the addresses of the load balancers in front, or remove proxy_protocol if there are none"`
 }
 
 // ListenerLimits bounds what clients may use before and after they are known.
@@ -86,6 +94,18 @@ type ListenerLimits struct {
 	ConnectTimeout time.Duration `yaml:"connect_timeout" default:"10s" range:"100ms..10m"`
 	// Largest CONNECT packet. It is held in memory until the broker has answered.
 	ConnectSize Size `yaml:"connect_size" default:"64KiB" range:"256B..16MiB"`
+	// CONNECT packets per second that are let in, of all clients together; more may come at once only for a moment. Clients above it are not answered and nothing is read from them until it is their turn, which source addresses take in rounds.
+	Connects Rate `yaml:"connects" default:"0/s" range:"0.1/s..100000/s" zero:"no bound"`
+	// How long a client waits for its turn at most; then it is refused. Keep it below the time after which clients give up.
+	ConnectWait time.Duration `yaml:"connect_wait" default:"5s" range:"100ms..5m"`
+	// CONNECT packets per second with the same client id, `1/s` for example; two may come at once. Who comes more often is refused. It stops two devices with one client id from taking the session from each other without end.
+	ConnectsPerClient Rate `yaml:"connects_per_client" default:"0/s" range:"0.001/s..10000/s" zero:"no bound"`
+	// Open connections with the same client id. Leave room for a second one: a client that has lost its connection comes again before anybody knows that the old one is dead.
+	ConnectionsPerClient int `yaml:"connections_per_client" default:"0" range:"1..10000" zero:"no bound"`
+	// Largest packet from a client, except CONNECT. A client that begins a larger one is disconnected; its broker does not get that packet.
+	PacketSize Size `yaml:"packet_size" default:"0B" range:"128B..256MiB" zero:"no bound"`
+	// Disconnect a client that has been silent for one and a half times the keep alive of its CONNECT and 10 seconds more, if the broker has not done so. A client whose packets nobody reads, because the broker does not take them, is not silent.
+	KeepAlive bool `yaml:"keep_alive" default:"true"`
 }
 
 // Cluster is one broker cluster.
@@ -96,7 +116,7 @@ type Cluster struct {
 	Discovery Discovery `yaml:"discovery"`
 	// Which client goes to which backend.
 	Placement Placement `yaml:"placement"`
-	// What the brokers report about their load. It counts for `metric-wrr`, and takes new clients away from a broker that is overloaded. Off without `preset`, `figures` and `hot.metric`.
+	// What the brokers report about their load. It counts for `metric-wrr`, and takes new clients away from a broker that is overloaded. Off without `preset`, `figures`, `hot.metric` and `version`.
 	Load BrokerLoad `yaml:"load" off:"load: {}"`
 	// How mqttlb finds out which brokers work; the others get no clients.
 	Health Health `yaml:"health" off:"health: {interval: 0}"`
@@ -108,6 +128,10 @@ type Cluster struct {
 	ProxyProtocol ProxyProtocol `yaml:"proxy_protocol"`
 	// What a connection to a backend may take.
 	Limits ClusterLimits `yaml:"limits"`
+	// When clients are kept from a broker that fails or declines them. Attempts count that did not lead to a connection, brokers that are silent after CONNECT, and a CONNACK that blames the broker; refused credentials never do.
+	Breaker Breaker `yaml:"breaker"`
+	// Addresses of this host to dial the brokers from, in turn: from each, about 28 000 connections to one broker are possible. One without a free port rests for a second while the others go on. Without any, the kernel chooses.
+	SourceAddresses []IP `yaml:"source_addresses" default:"[]" range:"0..256"`
 	// How clients are moved to other brokers: at which pace, and what becomes of their wills.
 	Drain Drain `yaml:"drain"`
 	// When clients are moved although their broker is well.
@@ -212,7 +236,7 @@ type GroupRule struct {
 
 // BrokerLoad says what the brokers report about their load, and where.
 type BrokerLoad struct {
-	// Kind of broker: fills in `url`, `figures` and `hot.metric`, each unless it is set. All of them read a figure of the CPU: `hivemq` needs the Platform with its Prometheus extension, `prometheus` is the node_exporter on the broker's host. Only `rabbitmq` has a hot metric, its resource alarm.
+	// Kind of broker: fills in `url`, `figures`, `hot.metric` and `version`, each unless it is set. All of them read a figure of the CPU: `hivemq` needs the Platform with its Prometheus extension, `prometheus` is the node_exporter on the broker's host. Only `rabbitmq` has a hot metric, its resource alarm, and a version.
 	Preset string `yaml:"preset" default:"" oneof:"hivemq|emqx|rabbitmq|vernemq|prometheus" zero:"none"`
 	// Where the metrics of a broker are, in the Prometheus text format, with the placeholders `{host}` `{port}` `{name}` `{label.KEY}`; `{port}` is that of MQTT.
 	URL string `yaml:"url" derived:"the preset's, such as http://{host}:9399/metrics"`
@@ -226,6 +250,8 @@ type BrokerLoad struct {
 	Figures []Figure `yaml:"figures" derived:"the preset's" range:"0..32"`
 	// A metric that alone can say that a broker has enough.
 	Hot Hot `yaml:"hot"`
+	// Where a broker says its version, for brokers to which discovery gives no label `version`: it becomes that label. While there are two versions in a cluster it is updated, and its state is ROLLING.
+	Version BrokerVersion `yaml:"version"`
 	// File with a bearer token to send; it is read each time.
 	BearerTokenFile string `yaml:"bearer_token_file" default:""`
 	// User name to send, together with `password_file`.
@@ -252,6 +278,14 @@ type Hot struct {
 	Enter float64 `yaml:"enter" default:"5" range:"0..1000000000"`
 	// It gets clients again when the value has been at most this for two minutes; below `enter`.
 	Leave float64 `yaml:"leave" default:"3" range:"0..1000000000"`
+}
+
+// BrokerVersion says which label of which metric is the version of a broker.
+type BrokerVersion struct {
+	// The metric, `NAME` or `NAME{label="value"}`; of several series the first counts. A version that cannot be read any more stays as it was until the broker leaves or gets another address.
+	Metric string `yaml:"metric" derived:"the preset's, if it has one"`
+	// The label of the metric whose value is the version, such as `rabbitmq_version`. A value longer than 64 bytes is ignored.
+	Label string `yaml:"label" derived:"the preset's, if it has one"`
 }
 
 // Health says how brokers are checked. At most one of the probes is given; the default is MQTT.
@@ -311,12 +345,30 @@ type TLV struct {
 
 // ClusterLimits bounds what a connection to a backend may take.
 type ClusterLimits struct {
-	// Time to establish a connection to a backend.
+	// Connections that each backend may have, those from this instance. One that has as many gets no client; if all have, clients are refused.
+	ConnectionsPerBackend int `yaml:"connections_per_backend" default:"0" range:"1..10000000" zero:"no bound"`
+	// CONNECT packets per second that are let in while the cluster is overloaded, of clients of which it has nothing: no session, no place in a group, none that a plan has for them. The others come first and are not bounded.
+	OverloadedConnects Rate `yaml:"overloaded_connects" default:"100/s" range:"0.1/s..100000/s" zero:"no bound"`
+	// Time to establish a connection, all attempts of a client together. An attempt after which another backend could be tried has half of what is left.
 	DialTimeout time.Duration `yaml:"dial_timeout" default:"3s" range:"10ms..5m"`
-	// How many backends are tried for one client.
+	// How many backends are tried for one client: the next one if a connection cannot be established, or if a broker answers CONNECT with a code that says busy, full or elsewhere. Retries are limited to a tenth of the clients that come and 10 per second besides.
 	Attempts int `yaml:"attempts" default:"3" range:"1..10"`
 	// Time from sending CONNECT to the first byte of the answer.
 	FirstByteTimeout time.Duration `yaml:"first_byte_timeout" default:"15s" range:"100ms..10m"`
+}
+
+// Breaker says when the circuit of a broker opens.
+type Breaker struct {
+	// Failures in a row that open the circuit, if they are at least `failure_ratio` of the window, and as many different clients in a row that the broker declines because it is busy. With health checks, failures also make the broker `down`.
+	ConsecutiveFailures int `yaml:"consecutive_failures" default:"5" range:"1..1000"`
+	// Part of all attempts in the window that must be exceeded by failures.
+	FailureRatio float64 `yaml:"failure_ratio" default:"0.5" range:"0.01..1"`
+	// From how many attempts in the window on the ratio alone opens the circuit.
+	MinRequests int `yaml:"min_requests" default:"20" range:"1..100000"`
+	// How long an attempt counts.
+	Window time.Duration `yaml:"window" default:"10s" range:"1s..10m"`
+	// How long an open circuit keeps clients away if there is another broker for them. After that one client a second may try, until one is served.
+	Open time.Duration `yaml:"open" default:"5s" range:"100ms..10m" zero:"no circuits"`
 }
 
 // Drain says how clients are moved to other brokers.

@@ -47,8 +47,8 @@ func TestSchema(t *testing.T) {
 				t.Errorf("%s: the default %q is not in %v", k.path, k.def, k.oneOf)
 			}
 		case isList(k.typ):
-			if k.maxItems() == 0 || !isSection(k.typ.Elem()) {
-				t.Errorf("%s: a list needs a range, and sections as entries", k.path)
+			if k.maxItems() == 0 || !isSection(k.typ.Elem()) && k.typ.Elem() != reflect.TypeFor[IP]() && k.typ.Elem() != reflect.TypeFor[Network]() {
+				t.Errorf("%s: a list needs a range, and sections, addresses or networks as entries", k.path)
 			}
 		case isOptional(k.typ):
 			if !isSection(k.typ.Elem()) {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"unicode"
@@ -110,6 +111,18 @@ func validateClusters(cfg *Config, r *report) {
 		validateLoad(path+".load", &c.Load, r)
 		validateHealth(path+".health", &c.Health, r)
 		validateProxyProtocol(path+".proxy_protocol", &c.ProxyProtocol, r)
+		validateSources(path+".source_addresses", c.SourceAddresses, r)
+	}
+}
+
+func validateSources(path string, list []IP, r *report) {
+	unique := uniqueness{what: "each address has its ports once"}
+	for i, ip := range list {
+		at := item(path, i)
+		if a, err := netip.ParseAddr(string(ip)); err == nil && a.IsUnspecified() {
+			r.at(at, "must be an address that this host has, got %q; without source_addresses the kernel chooses one", ip)
+		}
+		unique.check(at, string(ip), r)
 	}
 }
 

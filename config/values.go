@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"math"
+	"net/netip"
 	"reflect"
 	"strconv"
 	"strings"
@@ -35,6 +36,12 @@ func (s Size) String() string {
 		return fmt.Sprintf("%dB", int64(s))
 	}
 }
+
+// IP is an address of a host, without a port.
+type IP string
+
+// Network is a network of IP addresses, such as 10.0.0.0/8.
+type Network string
 
 // Secret is a value that must not appear in logs or dumps: everything but a
 // conversion to string redacts it.
@@ -104,6 +111,10 @@ func kindOf(t reflect.Type) (kind, bool) {
 		return kind{"text", "text", parseText, reflect.Value.String}, true
 	case reflect.TypeFor[Secret]():
 		return kind{"secret", "text", parseText, reflect.Value.String}, true
+	case reflect.TypeFor[IP]():
+		return kind{"IP address", "an IP address such as 10.0.0.5", parseIP, reflect.Value.String}, true
+	case reflect.TypeFor[Network]():
+		return kind{"network", "a network such as 10.0.0.0/8, or an IP address", parseNetwork, reflect.Value.String}, true
 	case reflect.TypeFor[bool]():
 		return kind{"bool", "true or false", parseBool, func(v reflect.Value) string { return strconv.FormatBool(v.Bool()) }}, true
 	case reflect.TypeFor[int]():
@@ -132,6 +143,44 @@ func parseText(v reflect.Value, l literal) (string, bool) {
 		return strconv.Quote(l.text) + " with the quotes", false
 	}
 	v.SetString(l.text)
+	return "", true
+}
+
+func parseIP(v reflect.Value, l literal) (string, bool) {
+	a, err := netip.ParseAddr(l.text)
+	if err != nil || a.Zone() != "" {
+		if at, err := netip.ParseAddrPort(l.text); err == nil {
+			return at.Addr().String() + " without a port", false
+		}
+		return "", false
+	}
+	v.SetString(a.Unmap().String())
+	return "", true
+}
+
+// parseNetwork reads a network. An address is one with nobody else in it.
+func parseNetwork(v reflect.Value, l literal) (string, bool) {
+	address, _, isNetwork := strings.Cut(l.text, "/")
+	a, err := netip.ParseAddr(address)
+	if err != nil || a.Zone() != "" {
+		if at, err := netip.ParseAddrPort(address); err == nil && !isNetwork {
+			return at.Addr().String() + " without a port", false
+		}
+		return "", false
+	}
+	p := netip.PrefixFrom(a, a.BitLen())
+	if isNetwork {
+		if p, err = netip.ParsePrefix(l.text); err != nil {
+			return "", false
+		}
+	}
+	if a.Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
+	}
+	if p != p.Masked() {
+		return fmt.Sprintf("%v for the network, or %v for the address", p.Masked(), p.Addr()), false
+	}
+	v.SetString(p.String())
 	return "", true
 }
 
