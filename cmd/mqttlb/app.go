@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"regexp"
 	"runtime"
@@ -30,6 +31,7 @@ type app struct {
 	proxy    *proxy.Proxy
 	admin    *admin.Server // nil when off
 	state    *stateFile    // nil when off
+	memory   *memoryWatch
 	// load reads the configuration anew; nil when mqttlb was started with flags. locate says where in it the value is
 	// about which there is something to say; nil if nobody knows.
 	load   func() (*config.Config, error)
@@ -53,6 +55,7 @@ func newApp(cfg *config.Config, e *environment, load func() (*config.Config, err
 		sources: make(map[string]*finder), parted: make(map[string]bool),
 	}
 	a.log = newLogger(e.err, a.level, cfg)
+	a.memory = newMemoryWatch(a.log)
 	a.metrics = metrics.New(a.metricSources())
 	a.metrics.Reloaded(true, time.Now())
 	if cfg.Log.Clients {
@@ -147,13 +150,34 @@ func (a *app) listeners(cfg *config.Config) []proxy.Listener {
 			Name:              l.Name,
 			Address:           l.Address,
 			Placer:            a.cluster(l.Cluster),
+			Trusted:           trustedBy(l),
 			MaxConnections:    l.Limits.Connections,
 			ConnectTimeout:    l.Limits.ConnectTimeout,
 			ConnectSize:       int(l.Limits.ConnectSize),
+			Connects:          float64(l.Limits.Connects),
+			ConnectWait:       l.Limits.ConnectWait,
+			ClientConnects:    float64(l.Limits.ConnectsPerClient),
+			ClientConnections: l.Limits.ConnectionsPerClient,
+			PacketSize:        int(l.Limits.PacketSize),
+			KeepAlive:         l.Limits.KeepAlive,
 			RefuseWithConnack: l.Refuse == "connack",
 		})
 	}
 	return listeners
+}
+
+// trustedBy are the load balancers in front of a listener, nil if clients connect themselves; config has checked them.
+func trustedBy(l *config.Listener) *proxy.Networks {
+	if l.ProxyProtocol == nil {
+		return nil
+	}
+	var list []netip.Prefix
+	for _, text := range l.ProxyProtocol.Trusted {
+		if p, err := netip.ParsePrefix(string(text)); err == nil {
+			list = append(list, p)
+		}
+	}
+	return proxy.NewNetworks(list)
 }
 
 // cluster finds a cluster by name, also one that is about to come; config has checked that it exists.
@@ -180,6 +204,7 @@ func (a *app) metricSources() metrics.Sources {
 	return metrics.Sources{
 		Version: b.Version, Commit: b.Commit, GoVersion: b.Go,
 		Traffic:  func() metrics.Traffic { return traffic(a.proxy, a.access) },
+		Memory:   a.memory.figures,
 		Clusters: func() []metrics.Cluster { return clusterStates(a.clusters()) },
 	}
 }
@@ -210,6 +235,9 @@ func (a *app) start() {
 	}
 	a.running.Go(func() { a.measure(a.ctx) })
 	a.running.Go(func() { a.sweepUp(a.ctx) })
+	if a.memory.limit > 0 {
+		a.running.Go(func() { a.watchMemory(a.ctx) })
+	}
 	if a.state != nil {
 		a.running.Go(func() { every(a.ctx, saveEvery, a.state.save) })
 	}
@@ -224,7 +252,11 @@ func (a *app) start() {
 
 func (a *app) logListening(l *config.Listener) {
 	at, _ := a.proxy.Addr(l.Name)
-	a.log.Info("listening", slog.String("listener", l.Name), slog.String("address", at.String()), slog.String("cluster", l.Cluster))
+	attrs := []any{slog.String("listener", l.Name), slog.String("address", at.String()), slog.String("cluster", l.Cluster)}
+	if p := l.ProxyProtocol; p != nil {
+		attrs = append(attrs, slog.Any("proxy_protocol_from", p.Trusted))
+	}
+	a.log.Info("listening", attrs...)
 }
 
 // shutdown stops in an orderly way: readiness fails first, then, after the grace, no new client is

@@ -123,6 +123,12 @@ func why(b *cluster.BackendStatus) string {
 	if b.Phase != balancer.Ready.String() && b.Why != "" {
 		parts = append(parts, b.Why)
 	}
+	if c := b.Circuit; c.State != "" && b.Phase != balancer.Down.String() {
+		parts = append(parts, "circuit "+strings.ReplaceAll(c.State, "_", "-")+": "+c.Why)
+	}
+	if b.Most > 0 && b.Connections >= b.Most {
+		parts = append(parts, "full: it may have "+several(b.Most, "connection"))
+	}
 	if b.Drain != nil && b.Connections > 0 {
 		parts = append(parts, drained(b))
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -88,6 +89,48 @@ func TestLinksInTheDocs(t *testing.T) {
 			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
 				t.Errorf("%s: the link to %s leads nowhere", page, m[1])
 			}
+		}
+	}
+}
+
+// Every test that the page about reliability names is there, and every fault test is on the page.
+func TestReliabilityNamesTests(t *testing.T) {
+	t.Parallel()
+	declared := make(map[string]bool)
+	declaration := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
+	err := filepath.WalkDir("../..", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range declaration.FindAllSubmatch(text, -1) {
+			declared[string(m[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := pages(t)["../../docs/reliability.md"]
+	named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`").FindAllStringSubmatch(page, -1)
+	if len(named) < 80 {
+		t.Errorf("got %d names of tests, want more; is the test blind?", len(named))
+	}
+	on := make(map[string]bool)
+	for _, m := range named {
+		on[m[1]] = true
+		if !declared[m[1]] {
+			t.Errorf("docs/reliability.md names %s, which does not exist", m[1])
+		}
+	}
+	for name := range declared {
+		if strings.HasPrefix(name, "TestFault") && !on[name] {
+			t.Errorf("docs/reliability.md does not name %s", name)
+		}
+	}
+	for id := range strings.FieldsSeq("P1 P2 P3 P4 P5 P6 P7 P8 B1 B2 B3 B4 B5 B6 B7 B8 B9 B10 S1 S2 R1 R2 R3 R4 D1 D2 D3 M1 M2 E1 E2 E3 E4 E5 E6 U1–U3 U4 T1 T2 A1 A2 A3 L1 I1 I2 I3 I4 I5 I6 I7 I8 I9 I10") {
+		if strings.Count(page, "\n| "+id+" |") != 1 {
+			t.Errorf("docs/reliability.md does not have one line for %s", id)
 		}
 	}
 }

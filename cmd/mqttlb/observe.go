@@ -24,7 +24,14 @@ type observer struct {
 
 // Answered implements proxy.Observer.
 func (o *observer) Answered(a proxy.Answer) {
-	o.metrics.Answered(a.Listener, a.Cluster, a.Code, a.After)
+	switch {
+	case a.Swallowed:
+		o.metrics.Declined(a.Cluster, a.Code)
+	case a.Late:
+		o.metrics.PassedLate(a.Listener, a.Cluster, a.After)
+	default:
+		o.metrics.Answered(a.Listener, a.Cluster, a.Code, a.After)
+	}
 	if c := o.clusters.find(a.Cluster); c != nil {
 		c.Answered(&a)
 	}
@@ -32,7 +39,12 @@ func (o *observer) Answered(a proxy.Answer) {
 
 // Ended implements proxy.Observer.
 func (o *observer) Ended(r proxy.Record) {
+	if r.End == proxy.EndProbe {
+		return // it was no client, and comes every few seconds
+	}
 	switch {
+	case r.Refusal != "" && r.Connack >= 0:
+		o.metrics.Cut(r.Listener, string(r.Refusal))
 	case r.Refusal != "":
 		o.metrics.Refused(r.Listener, string(r.Refusal))
 	case r.Connack < 0:
@@ -48,6 +60,14 @@ func (o *observer) Shed(listener string, why proxy.Refusal) {
 	o.metrics.Refused(listener, string(why))
 	if o.access != nil {
 		o.access.Ended(proxy.Record{Listener: listener, Connack: -1, End: proxy.EndLimit, Refusal: why})
+	}
+}
+
+// Contested implements proxy.Observer.
+func (o *observer) Contested(c proxy.Contest) {
+	o.metrics.Contested(c.Listener)
+	if o.access != nil {
+		o.access.Contested(c)
 	}
 }
 
@@ -73,7 +93,7 @@ func (o *observer) Returned(cluster string, after time.Duration) { o.metrics.Ret
 func traffic(p *proxy.Proxy, access *proxy.AccessLog) metrics.Traffic {
 	s := p.Stats()
 	t := metrics.Traffic{
-		Connections: p.Connections(), Bytes: s.Bytes, Memory: s.Memory,
+		Connections: p.Connections(), Waiting: p.Waiting(), Bytes: s.Bytes, Memory: s.Memory,
 		HeadersTrimmed: s.HeadersTrimmed, Nonconforming: s.Nonconforming,
 	}
 	for d := range s.Packets {
@@ -98,9 +118,12 @@ func clusterStates(clusters []*cluster.Cluster) []metrics.Cluster {
 			Groups: s.Groups, Members: s.GroupMembers, Spread: c.GroupSpread(), Learned: s.Learned,
 			Pending: s.Moves.Pending, Away: s.Moves.InFlight, Lost: s.Moves.Lost, Levelling: s.Moves.Levelling,
 		}
+		for source, n := range c.Exhausted() {
+			state.Sources = append(state.Sources, metrics.Source{Address: source.String(), Exhausted: n})
+		}
 		for _, b := range s.Backends {
 			shown := metrics.Backend{
-				Name: b.Name, Phase: b.Phase, Removed: b.Removed, Weight: b.Weight, Factor: b.LoadFactor, Connections: b.Connections,
+				Name: b.Name, Phase: b.Phase, Removed: b.Removed, Weight: b.Weight, Factor: b.LoadFactor, Connections: b.Connections, Circuit: b.Circuit.State,
 			}
 			if b.Load != nil && b.Load.Load != nil {
 				shown.Load, shown.Reported = *b.Load.Load, b.Load.At

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/mqttlb/mqttlb/balancer"
 	"github.com/mqttlb/mqttlb/cluster"
 	"github.com/mqttlb/mqttlb/config"
+	"github.com/mqttlb/mqttlb/health"
 	"github.com/mqttlb/mqttlb/metrics/scrape"
 	"github.com/mqttlb/mqttlb/proxy"
 )
@@ -67,17 +69,32 @@ func (s *site) settings(c *config.Cluster, in *config.Instance) (cluster.Options
 			Anonymous:   c.Placement.Anonymous,
 			Seed:        rand.Uint64(),
 		},
-		Rules:            rules,
-		Groups:           balancer.GroupOptions{Hold: lease, Instance: in.Index, Instances: in.Count},
-		Attempts:         c.Limits.Attempts,
-		DialTimeout:      c.Limits.DialTimeout,
-		FirstByteTimeout: c.Limits.FirstByteTimeout,
-		Header:           header,
-		Moves:            moveSettings(c),
+		Rules:              rules,
+		Groups:             balancer.GroupOptions{Hold: lease, Instance: in.Index, Instances: in.Count},
+		Attempts:           c.Limits.Attempts,
+		Most:               c.Limits.ConnectionsPerBackend,
+		OverloadedConnects: float64(c.Limits.OverloadedConnects),
+		Outliers:           outlierRules(&c.Breaker),
+		DialTimeout:        c.Limits.DialTimeout,
+		FirstByteTimeout:   c.Limits.FirstByteTimeout,
+		Header:             header,
+		Sources:            proxy.NewSources(sourceAddresses(c.SourceAddresses)),
+		Moves:              moveSettings(c),
 	}
 	watchSettings(&o, c)
 	o.Members = s.members
 	return o, nil
+}
+
+// sourceAddresses are the addresses to dial from; config has checked them.
+func sourceAddresses(list []config.IP) []netip.Addr {
+	var addresses []netip.Addr
+	for _, text := range list {
+		if a, err := netip.ParseAddr(string(text)); err == nil {
+			addresses = append(addresses, a)
+		}
+	}
+	return addresses
 }
 
 // moveSettings are the settings of moves.
@@ -94,6 +111,17 @@ func moveSettings(c *config.Cluster) cluster.MoveOptions {
 		RebalanceWill: willPolicy(c.Rebalance.Will),
 		Notify:        c.Drain.Notify == "disconnect5",
 	}
+}
+
+// outlierRules are the rules by which clients are kept from a broker.
+func outlierRules(b *config.Breaker) health.OutlierRules {
+	r := health.OutlierRules{
+		Window: int64(b.Window), Failures: b.ConsecutiveFailures, Ratio: b.FailureRatio, Volume: b.MinRequests, Open: int64(b.Open),
+	}
+	if b.Open == 0 {
+		r.Open = -1
+	}
+	return r
 }
 
 func willPolicy(name string) cluster.WillPolicy {
@@ -151,9 +179,9 @@ func (s *site) replaceWatcher(a *app, w *watcher, change func()) {
 	s.stopAsking() // what the old one still has to say would not fit the new settings
 	change()
 	had := s.take(w)
-	if had.scraper != nil && w.scraper == nil {
+	if had.scraper != nil && (w.scraper == nil || had.scraper.ReadsVersions() && !w.scraper.ReadsVersions()) {
 		for _, b := range s.named() {
-			s.Scraped(scrape.Reading{Backend: b.Name}) // nobody should see old figures for ever
+			s.Scraped(scrape.Reading{Backend: b.Name}) // nobody should see old figures, or an old version, for ever
 		}
 	}
 	s.stopAsking = a.background(w.run)

@@ -79,6 +79,7 @@ func vetLoad(path string, l *config.BrokerLoad, wrong func(path, msg string)) {
 func scrapeOptions(l *config.BrokerLoad) scrape.Options {
 	o := scrape.Options{
 		Preset: l.Preset, URL: l.URL, Interval: l.Interval, Timeout: l.Timeout, Window: l.Window, Hot: l.Hot.Metric,
+		Version:         scrape.VersionOptions{Metric: l.Version.Metric, Label: l.Version.Label},
 		BearerTokenFile: l.BearerTokenFile, Username: l.Username, PasswordFile: l.PasswordFile,
 	}
 	for _, f := range l.Figures {

@@ -39,6 +39,18 @@ func TestVet(t *testing.T) {
 			`:3:42: clusters[0].load.hot.metric "x{y}", character 4: one of = != =~ !~ must follow the label y`,
 		},
 		{
+			"version", vetYAML(`load: {preset: hivemq, version: {metric: rate(x), label: v}}`),
+			`:3:46: clusters[0].load.version.metric "rate(x)" must be one metric, NAME or NAME{LABEL="VALUE"}: not its value is the version but one of its labels`,
+		},
+		{
+			"half a version", vetYAML(`load: {preset: hivemq, version: {label: v}}`),
+			`:3:28: clusters[0].load.version.metric must be set, too: the metric whose label v is the version`,
+		},
+		{
+			"half a version without a preset", vetYAML(`load: {url: "http://{host}/", version: {label: v}}`),
+			`:3:35: clusters[0].load.version.metric is missing: the metric whose label v is the version, such as rabbitmq_build_info`,
+		},
+		{
 			"no credentials", vetYAML(`load: {preset: hivemq, username: u}`),
 			`:3:5: clusters[0].load.password_file and username belong together: set both or none`,
 		},

@@ -192,6 +192,32 @@ clusters:
 	a.wantMetric(`mqttlb_backend_up{backend="a",cluster="test"} 1`)
 }
 
+// The versions of brokers are read from their metrics, as long as the configuration says where they are.
+func TestVersionsReachTheCluster(t *testing.T) {
+	t.Parallel()
+	exporter := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "busy 0.1\nbuild_info{version=\""+map[string]string{"/b0": "4.9", "/b1": "4.10"}[r.URL.Path]+"\"} 1\n")
+	}))
+	t.Cleanup(exporter.Close)
+	load := "load: {url: \"" + exporter.URL + "/{name}\", interval: 1s, figures: [{metric: busy}]%s}, "
+	yaml := func(version string) string {
+		return strings.Replace(appYAML("", "127.0.0.1:1", "127.0.0.1:2"), "{name: test, ", "{name: test, "+fmt.Sprintf(load, version), 1)
+	}
+	a := startApp(t, yaml(", version: {metric: build_info, label: version}"))
+	labelled := func(version string) func(*cluster.BackendStatus) bool {
+		return func(b *cluster.BackendStatus) bool { return b.Labels[balancer.VersionLabel] == version }
+	}
+	a.eventually("b0", "version 4.9", labelled("4.9"))
+	a.eventually("b1", "version 4.10", labelled("4.10"))
+	a.wantLog(`msg="the cluster's state has changed" instance=host cluster=test from=balanced to=rolling`)
+	if _, body := a.get("/api/v1/clusters/test/backends"); !strings.Contains(body, `"labels":{"version":"4.10"}`) {
+		t.Errorf("got backends %s, want the label", body)
+	}
+	a.mustReload(yaml(""))
+	a.eventually("b0", "no version", labelled(""))
+	a.eventually("b0", "its load still", func(b *cluster.BackendStatus) bool { return b.Load != nil && b.Load.Load != nil })
+}
+
 // The brokers' answers reach the cluster.
 func TestAnswersReachTheCluster(t *testing.T) {
 	t.Parallel()
