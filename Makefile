@@ -5,6 +5,8 @@ build: ; CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERS
 test: ; go test ./...
 race: ; go test -race -shuffle=on ./...
 e2e: ; bash e2e/install.sh && E2E_REQUIRED=1 go test -count=1 ./e2e/...
+SOAK ?= 10m
+soak: ; SOAK=$(SOAK) E2E_REQUIRED=1 go test -count=1 -timeout 0 -v -run '^TestFaultL1Soak$$' ./e2e
 fuzz: ; LONG=1 bash .ci/run
 microbench: ; go test -run '^$$' -bench . ./...
 bench: ; cd bench && go run . run
@@ -14,4 +16,4 @@ demo: ; go run ./cmd/mqttlb demo --duration 20s
 ci: ; bash .ci/run
 image: ; docker build --build-arg VERSION=$(VERSION) -t mqttlb:$(VERSION) .
 
-.PHONY: build test race e2e fuzz microbench bench lint cover demo ci image
+.PHONY: build test race e2e soak fuzz microbench bench lint cover demo ci image

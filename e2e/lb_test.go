@@ -28,8 +28,9 @@ type settings struct {
 	state string
 	// token is the file with the token of the admin API.
 	token string
-	// files is the limit of open files.
-	files int
+	// files is the limit of open files, memory that of memory, as GOMEMLIMIT.
+	files  int
+	memory string
 }
 
 type backend struct{ name, address string }
@@ -80,6 +81,9 @@ func (l *lb) run(t *testing.T) {
 	cmd := exec.Command(mqttlb, "run", "-c", l.file)
 	if l.set.files > 0 {
 		cmd = limited(l.set.files, mqttlb, "run", "-c", l.file)
+	}
+	if l.set.memory != "" {
+		cmd.Env = append(os.Environ(), "GOMEMLIMIT="+l.set.memory)
 	}
 	l.process = start(t, l.log, cmd)
 	t.Cleanup(func() { l.checkEnd(t) })

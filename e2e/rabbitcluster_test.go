@@ -41,6 +41,11 @@ func TestARabbitMQClusterIsReadAndDrained(t *testing.T) {
 		if v := l.views(t)[name]; v.Load.Util > 1.5 || v.Load.Error != "" {
 			t.Errorf("the load of broker %s is %v", name, v.Load)
 		}
+		want := strings.TrimSpace(nodes[0].ctl(t, "eval", `io:format("~s~n", [rabbit_misc:version()]).`))
+		want, _, _ = strings.Cut(want, "\n") // the rest is what io:format returns
+		if v := l.views(t)[name]; v.Labels["version"] != want || want == "" {
+			t.Errorf("the labels of broker %s are %v, want version %q", name, v.Labels, want)
+		}
 	}
 
 	// RabbitMQ 3.10 closes its listeners and ends the connections of its clients; with MQTT, those of the whole

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os/exec"
 	"strings"
 	"sync"
 	"syscall"
@@ -271,5 +272,28 @@ func TestABlockedLogDoesNotBlockClients(t *testing.T) {
 	c := connect(t, l, opening{id: "after"}, "")
 	if _, err := c.Write([]byte{0xc0, 0}); errors.Is(err, net.ErrClosed) {
 		t.Error(err)
+	}
+}
+
+// Fault R4: the log is a file, and its disk is full.
+func TestFaultR4TheDiskIsFull(t *testing.T) {
+	t.Parallel()
+	broker := newGreeter(t, "a")
+	l := startLB(t, settings{backends: []backend{broker.backend()}})
+	l.signal(t, syscall.SIGTERM)
+	l.exit(t, 10*time.Second)
+	start(t, io.Discard, exec.Command("/bin/sh", "-c", `exec "$@" >/dev/full 2>&1`, "sh", mqttlb, "run", "-c", l.file))
+	eventually(t, 10*time.Second, "mqttlb listens", func() bool {
+		c, err := net.Dial("tcp", l.address)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+	for i := range 100 {
+		connect(t, l, opening{id: fmt.Sprint("unheard-", i)}, "").Close()
+	}
+	if n := l.metric(t, `mqttlb_connects_total{listener="mqtt",result="accepted"}`); n != 100 {
+		t.Errorf("%v clients were counted, want 100", n)
 	}
 }

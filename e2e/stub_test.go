@@ -96,7 +96,9 @@ type greeter struct {
 	clients map[string]int // visits by client id
 	open    int
 	probes  int
-	delay   time.Duration // of CONNACK
+	delay   time.Duration  // of CONNACK
+	codes   map[byte]byte  // of CONNACK, by version of MQTT; 0 for those that are missing
+	welcome map[string]int // clients that were accepted
 }
 
 func newGreeter(t *testing.T, name string) *greeter {
@@ -106,7 +108,7 @@ func newGreeter(t *testing.T, name string) *greeter {
 
 func greeterOn(t *testing.T, name, address string) *greeter {
 	t.Helper()
-	g := &greeter{stub: stubOn(t, name, address), clients: make(map[string]int)}
+	g := &greeter{stub: stubOn(t, name, address), clients: make(map[string]int), welcome: make(map[string]int)}
 	ended := make(chan struct{})
 	t.Cleanup(func() { close(ended) })
 	go func() {
@@ -138,9 +140,21 @@ func (g *greeter) serve(c *net.TCPConn) {
 		defer g.count("", -1)
 	}
 	time.Sleep(g.received(probe))
-	if _, err := c.Write(connack(o.version, 0)); err == nil {
+	code := g.verdict(o, probe)
+	if _, err := c.Write(connack(o.version, code)); err == nil && code == 0 {
 		_, _ = io.Copy(io.Discard, c)
 	}
+}
+
+// verdict is the code of the answer to CONNECT.
+func (g *greeter) verdict(o opening, probe bool) byte {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	code := g.codes[o.version]
+	if code == 0 && !probe {
+		g.welcome[o.id]++
+	}
+	return code
 }
 
 // received notes a CONNECT and returns how long the answer to it takes.

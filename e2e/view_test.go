@@ -28,9 +28,10 @@ const quickInterval = 2 * time.Second
 
 // A view is what mqttlb thinks of a broker.
 type view struct {
-	Name   string  `json:"name"`
-	Phase  string  `json:"phase"`
-	Factor float64 `json:"load_factor"` // on its weight, because of its load
+	Name   string            `json:"name"`
+	Phase  string            `json:"phase"`
+	Factor float64           `json:"load_factor"` // on its weight, because of its load
+	Labels map[string]string `json:"labels"`
 	Load   struct {
 		Util  float64 `json:"util"` // at the last reading, 0…1
 		Stale bool    `json:"stale"`
