@@ -54,6 +54,29 @@ func AppendConnack(dst []byte, version byte, r Refusal) []byte {
 	return append(dst, byte(TypeConnack<<4), 2, 0, code.v3)
 }
 
+// UseAnotherServer is the reason code by which a server sends a client to another one for now. Its like, 0x9D Server
+// moved, is for good: the client should not come back (MQTT 5.0, 4.11).
+const UseAnotherServer = 0x9C
+
+// AppendRedirect appends the CONNACK that sends an MQTT 5 client to another server for now: reason code 0x9C, Use
+// another server, with a Server Reference, which is host:port (MQTT 5.0, 3.2.2.3.16, 4.11). The connection must be
+// closed behind it [MQTT-3.2.2-7]. The client's Maximum Packet Size is in bytes, 0 for none. If the packet would be
+// larger, or there is no reference, or it is longer than 65535 bytes, nothing is appended: the packet may not be sent
+// then [MQTT-3.1.2-24].
+func AppendRedirect(dst []byte, reference string, maxPacketSize uint32) []byte {
+	if reference == "" || len(reference) > math.MaxUint16 {
+		return dst
+	}
+	properties := uint32(1 + 2 + len(reference))
+	remaining := 2 + uint32(varintLen(properties)) + properties
+	if maxPacketSize != 0 && 1+uint32(varintLen(remaining))+remaining > maxPacketSize {
+		return dst
+	}
+	dst = appendVarint(append(dst, byte(TypeConnack<<4)), remaining)
+	dst = appendVarint(append(dst, 0, UseAnotherServer), properties)
+	return appendString(append(dst, propServerReference), reference)
+}
+
 // AppendDisconnect appends the DISCONNECT of an MQTT 5 server with a reason code (0x80 and above; 0x8B
 // server shutting down, 0x98 administrative action) and a Reason String, which is always there, since
 // some clients read the code only if a property follows. The client's Maximum Packet Size is in bytes, 0

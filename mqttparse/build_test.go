@@ -83,6 +83,39 @@ func TestAppendDisconnect(t *testing.T) {
 	}
 }
 
+func TestAppendRedirect(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 200)
+	for _, c := range []struct {
+		name      string
+		reference string
+		max       uint32
+		want      string
+	}{
+		{"unlimited", "b.example:1883", 0, "\x20\x14\x00\x9c\x11\x1c\x00\x0eb.example:1883"},
+		{"just fits", "b.example:1883", 22, "\x20\x14\x00\x9c\x11\x1c\x00\x0eb.example:1883"},
+		{"one byte too large", "b.example:1883", 21, ""},
+		{"two length bytes", long, 0, "\x20\xcf\x01\x00\x9c\xcb\x01\x1c\x00\xc8" + long},
+		{"two length bytes just fit", long, 210, "\x20\xcf\x01\x00\x9c\xcb\x01\x1c\x00\xc8" + long},
+		{"two length bytes do not fit", long, 209, ""},
+		{"nowhere", "", 0, ""},
+		{"cannot be written", strings.Repeat("x", 65536), 0, ""},
+	} {
+		got := mqttparse.AppendRedirect([]byte("before"), c.reference, c.max)
+		if string(got) != "before"+c.want {
+			t.Errorf("%s: got % x, want % x", c.name, got[6:], c.want)
+		}
+		if c.want == "" {
+			continue
+		}
+		var tr mqttparse.Tracker
+		tr.Feed(got[6:], nil)
+		if code, ok := tr.Connack(); !ok || code != 0x9C || !tr.AtBoundary() {
+			t.Errorf("%s: a reader sees code %#x, %v, want one whole CONNACK with 0x9c", c.name, code, ok)
+		}
+	}
+}
+
 func TestAppendFixedPackets(t *testing.T) {
 	t.Parallel()
 	if got := mqttparse.AppendPingreq([]byte{1}); string(got) != "\x01\xc0\x00" {
@@ -211,6 +244,7 @@ func TestBuildAllocs(t *testing.T) {
 	for name, build := range map[string]func(){
 		"connack":    func() { _ = mqttparse.AppendConnack(buf, 5, mqttparse.ServerBusy) },
 		"disconnect": func() { _ = mqttparse.AppendDisconnect(buf, 0x8b, "rebalancing", 100) },
+		"redirect":   func() { _ = mqttparse.AppendRedirect(buf, "b.example:1883", 100) },
 		"pingreq":    func() { _ = mqttparse.AppendPingreq(buf) },
 		"connect":    func() { _ = mqttparse.AppendConnect(buf, &o) },
 	} {

@@ -36,8 +36,8 @@
 //
 // # What may be said to them?
 //
-// AppendConnack, AppendDisconnect, AppendClientDisconnect and AppendPingreq build the few packets that a
-// balancer sends itself, AppendConnect the one that probes and load generators begin with.
+// AppendConnack, AppendRedirect, AppendDisconnect, AppendClientDisconnect and AppendPingreq build the few
+// packets that a balancer sends itself, AppendConnect the one that probes and load generators begin with.
 //
 // # Concurrency
 //

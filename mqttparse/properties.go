@@ -7,11 +7,13 @@ const (
 	propPayloadFormat   = 0x01
 	propResponseTopic   = 0x08
 	propSessionExpiry   = 0x11
+	propAssignedID      = 0x12
 	propAuthMethod      = 0x15
 	propAuthData        = 0x16
 	propProblemInfo     = 0x17
 	propWillDelay       = 0x18
 	propRequestResponse = 0x19
+	propServerReference = 0x1C
 	propReasonString    = 0x1F
 	propReceiveMax      = 0x21
 	propUser            = 0x26
@@ -53,7 +55,7 @@ var propertyTable = [...]struct {
 	0x09:                {binaryData, inWill}, // Correlation Data
 	0x0B:                {varInt, 0},          // Subscription Identifier
 	propSessionExpiry:   {fourBytes, inConnect},
-	0x12:                {utf8String, 0}, // Assigned Client Identifier
+	propAssignedID:      {utf8String, 0},
 	propServerKeepAlive: {twoBytes, 0},
 	propAuthMethod:      {utf8String, inConnect},
 	propAuthData:        {binaryData, inConnect},
@@ -61,7 +63,7 @@ var propertyTable = [...]struct {
 	propWillDelay:       {fourBytes, inWill},
 	propRequestResponse: {oneByte, inConnect},
 	0x1A:                {utf8String, 0}, // Response Information
-	0x1C:                {utf8String, 0}, // Server Reference
+	propServerReference: {utf8String, 0},
 	propReasonString:    {utf8String, 0},
 	propReceiveMax:      {twoBytes, inConnect},
 	0x22:                {twoBytes, inConnect}, // Topic Alias Maximum

@@ -7,19 +7,8 @@ const propServerKeepAlive = 0x13
 // broker prescribes, or else the client's own (MQTT 5.0, 3.2.2.3.14). 0 is none. ok is false unless b begins with a
 // whole CONNACK of MQTT 5 whose properties can be read.
 func ServerKeepAlive(b []byte, own uint16) (seconds uint16, ok bool) {
-	if len(b) == 0 || PacketType(b[0]>>4) != TypeConnack {
-		return 0, false
-	}
-	size, n := varint(b[1:])
-	if n <= 0 || int(size) > len(b)-1-n || size < 3 {
-		return 0, false
-	}
-	b = b[1+n+2 : 1+n+int(size)] // behind flags and code
-	size, n = varint(b)
-	if n <= 0 || int(size) > len(b)-n {
-		return 0, false
-	}
-	for rest := b[n : n+int(size)]; len(rest) > 0; {
+	_, rest, ok := connackOf(b)
+	for ok && len(rest) > 0 {
 		p, n := nextProperty(rest)
 		if n <= 0 {
 			return 0, false
@@ -29,5 +18,27 @@ func ServerKeepAlive(b []byte, own uint16) (seconds uint16, ok bool) {
 		}
 		rest = rest[n:]
 	}
+	if !ok {
+		return 0, false
+	}
 	return own, true
+}
+
+// connackOf returns the reason code and the properties of the CONNACK of MQTT 5 that b begins with. ok is false unless
+// it is whole.
+func connackOf(b []byte) (code byte, properties []byte, ok bool) {
+	if len(b) == 0 || PacketType(b[0]>>4) != TypeConnack {
+		return 0, nil, false
+	}
+	size, n := varint(b[1:])
+	if n <= 0 || int(size) > len(b)-1-n || size < 3 {
+		return 0, nil, false
+	}
+	b = b[1+n : 1+n+int(size)]
+	code, b = b[1], b[2:] // behind the flags
+	size, n = varint(b)
+	if n <= 0 || int(size) > len(b)-n {
+		return 0, nil, false
+	}
+	return code, b[n : n+int(size)], true
 }

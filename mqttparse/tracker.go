@@ -180,6 +180,17 @@ func (t *Tracker) end() {
 	t.first, t.remaining = 0, 0
 }
 
+// Rest is how many bytes the packet that has begun has at least still to come; 0 at a boundary and when Lost.
+func (t *Tracker) Rest() int {
+	switch {
+	case t.state&inBody != 0:
+		return int(t.left)
+	case t.state&inPacket != 0:
+		return 1
+	}
+	return 0
+}
+
 // lose gives up. Nothing is known of the packet begun, so nothing is kept of it.
 func (t *Tracker) lose() {
 	t.state = t.state&^inPacket | framingLost
