@@ -89,11 +89,11 @@ func (l *loop) open(ln *listener, fd int32, remote netip.AddrPort) {
 	s.client.is = open | readable | writable // readable: the bytes are usually there already
 	l.register(s, &s.client, interestRead)
 	l.timers.set(s, l.now, ln.ConnectTimeout)
-	if ln.Trusted != nil && !l.expectHeader(s) {
+	if ln.Trusted != nil && !l.trusts(s) {
 		return
 	}
 	l.beginReading(s)
-	l.readConnect(s)
+	l.nextEntry(s)
 }
 
 // shedWithReserve gets rid of one waiting connection when the process has no descriptor left: without

@@ -94,11 +94,20 @@ func (a *AccessLog) write(ctx context.Context, r *Record) {
 	}
 	attrs := make([]slog.Attr, 0, 20)
 	attrs = append(attrs, slog.String("listener", r.Listener))
+	if r.Route != "" {
+		attrs = append(attrs, slog.String("route", r.Route))
+	}
+	if r.SNI != "" {
+		attrs = append(attrs, slog.String("sni", r.SNI))
+	}
 	if b := r.Target.Backend; b != nil {
 		attrs = append(attrs, slog.String("cluster", b.Cluster))
 	}
 	if r.Version != 0 {
 		attrs = append(a.appendID(attrs, r.ClientID), slog.Int("version", int(r.Version)))
+		if r.Assigned {
+			attrs = append(attrs, slog.Bool("assigned", true))
+		}
 	}
 	attrs = append(attrs, slog.String("remote", r.Remote.String()))
 	if r.Via.IsValid() {

@@ -138,13 +138,13 @@ func TestEndsAndRefusals(t *testing.T) {
 		t.Errorf("got %q for an end that does not exist, want unknown", got)
 	}
 	clear(seen)
-	for o := Served; o <= Moved; o++ {
+	for o := Served; o <= TLSFailed; o++ {
 		if name := o.String(); name == "unknown" || seen[name] {
 			t.Errorf("got %q for outcome %d, want a name of its own", name, o)
 		}
 		seen[o.String()] = true
 	}
-	if got := (Busy + 1).String(); got != "unknown" {
+	if got := (TLSFailed + 1).String(); got != "unknown" {
 		t.Errorf("got %q for an outcome that does not exist, want unknown", got)
 	}
 	clear(seen)

@@ -11,22 +11,39 @@ import (
 // An admission is what all connections of a listener share, on all loops and whatever happens to the listener of that
 // name: who is here and who wants to come in.
 type admission struct {
-	open     atomic.Int64 // connections
-	queue    *queue
-	clients  *clients
+	*gate
 	contests contests
+	routes   map[string]*gate // of its routes, by name; guarded by Proxy.mu
+}
+
+// A gate is what the connections of a listener, or of a route, share that are held to limits together.
+type gate struct {
+	open    atomic.Int64 // connections
+	queue   *queue
+	clients *clients
 }
 
 func newAdmission(loops int) *admission {
-	return &admission{queue: newQueue(loops), clients: newClients(), contests: contests{seed: maphash.MakeSeed()}}
+	return &admission{gate: newGate(loops), contests: contests{seed: maphash.MakeSeed()}, routes: make(map[string]*gate)}
 }
 
+func newGate(loops int) *gate { return &gate{queue: newQueue(loops), clients: newClients()} }
+
 // consider decides about a client whose CONNECT is complete and parsed into l.connect: it is let in, waits, or is
-// refused. opening is CONNECT and whatever the client has sent behind it already.
+// refused. opening is CONNECT and whatever the client has sent behind it already. (Of an opaque session it is the
+// ClientHello, and l.connect is empty.)
 func (l *loop) consider(s *session, opening []byte) {
 	s.clientID = string(l.connect.ClientID)
 	s.version = l.connect.Version
 	ln := s.listener
+	if !l.takeRoute(s) {
+		l.refuseUnrouted(s)
+		return
+	}
+	if !s.enterRoute() {
+		l.turnAway(s, RefusedRouteConnections)
+		return
+	}
 	if ln.PacketSize > 0 {
 		if _, over := oversized(mqttparse.Tracker{}, opening[l.connect.Len:], ln.PacketSize); over {
 			l.turnAway(s, RefusedPacketSize)
@@ -34,7 +51,7 @@ func (l *loop) consider(s *session, opening []byte) {
 		}
 	}
 	if s.clientID != "" {
-		if ln.shared.contests.see(l.now, s.clientID, s.remote.Addr()) {
+		if ln.shared.contests.see(l.now, s.contested(), s.remote.Addr()) {
 			l.observer.Contested(Contest{Listener: ln.Name, ClientID: s.clientID, Remote: s.remote})
 		}
 		if why := l.claim(s); why != "" {
@@ -42,11 +59,12 @@ func (l *loop) consider(s *session, opening []byte) {
 			return
 		}
 	}
-	if ln.Connects == 0 {
+	queue, rate := s.queue()
+	if rate == 0 {
 		l.admit(s, opening)
 		return
 	}
-	passes, t := ln.shared.queue.enter(l.now, s.remote.Addr(), ticket{loop: l.id, index: s.index, generation: s.generation})
+	passes, t := queue.enter(l.now, s.remote.Addr(), ticket{loop: l.id, index: s.index, generation: s.generation})
 	switch {
 	case passes:
 		l.admit(s, opening)
@@ -59,11 +77,11 @@ func (l *loop) consider(s *session, opening []byte) {
 
 // claim holds the client id to its limits.
 func (l *loop) claim(s *session) Refusal {
-	ln := s.listener
-	if ln.ClientConnects == 0 && ln.ClientConnections == 0 {
+	clients, rate, most := s.clients()
+	if rate == 0 && most == 0 {
 		return ""
 	}
-	why := ln.shared.clients.claim(l.now, s.clientID, ln.ClientConnects, ln.ClientConnections)
+	why := clients.claim(l.now, s.clientID, rate, most)
 	s.claimed = why == ""
 	return why
 }
@@ -76,7 +94,8 @@ func (l *loop) wait(s *session, t *ticket, opening []byte) {
 		return
 	}
 	l.reading--
-	s.state, s.ticket = stateWaiting, t
+	s.state = stateWaiting
+	l.tickets[s.index] = t
 	l.waiting[queue]++
 	l.timers.set(s, l.now, s.listener.ConnectWait)
 	if l.admitAgain == 0 {
@@ -85,8 +104,11 @@ func (l *loop) wait(s *session, t *ticket, opening []byte) {
 	l.finishWaiting(s)
 }
 
-// shared is the queue of the session's listener.
-func (l *loop) shared(s *session) *queue { return s.listener.shared.queue }
+// shared is the queue of the session's listener, or of its route.
+func (l *loop) shared(s *session) *queue {
+	queue, _ := s.queue()
+	return queue
+}
 
 // admitPause is how often a loop with waiting sessions asks who may pass.
 const admitPause = int64(10 * time.Millisecond)
@@ -131,8 +153,7 @@ func (l *loop) carryOut(q *queue) {
 func (l *loop) readmit(s *session) {
 	l.timers.clear(s)
 	opening := s.backend.out.bytes()
-	var err error
-	if l.connect, err = mqttparse.ParseConnect(opening); err != nil {
+	if err := l.recall(s, opening); err != nil {
 		l.refuse(s, EndLimit, RefusedConnectRate) // it was parsed once before it waited, so this cannot be
 		return
 	}
@@ -168,6 +189,9 @@ func connackFor(why Refusal) mqttparse.Refusal {
 	if why == RefusedPacketSize {
 		return mqttparse.PacketTooLarge
 	}
+	if why == RefusedNoRoute {
+		return mqttparse.NotAuthorized
+	}
 	return mqttparse.ServerUnavailable
 }
 
@@ -178,8 +202,8 @@ func (l *loop) leaveAdmission(s *session) {
 		l.reading--
 	case stateWaiting:
 		q := l.shared(s)
-		q.leave(s.ticket)
-		s.ticket = nil
+		q.leave(l.tickets[s.index])
+		delete(l.tickets, s.index)
 		if l.waiting[q]--; l.waiting[q] == 0 {
 			delete(l.waiting, q)
 		}

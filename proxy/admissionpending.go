@@ -10,6 +10,8 @@ const (
 	pendingMost, pendingLeast = 20_000, 64
 	// pendingBytes bounds the memory for incomplete CONNECTs and for complete ones that wait.
 	pendingBytes = 64 << 20
+	// securedBytes is what crypto/tls holds of a client whose handshake is done, with a record that is not complete.
+	securedBytes = 16 << 10
 )
 
 // A pendingName names a session that was reading once.
@@ -70,6 +72,11 @@ func (l *loop) hold(s *session, chunk []byte) bool {
 	l.held -= heldBy(s)
 	s.backend.out = l.pool.add(s.backend.out, chunk)
 	l.held += heldBy(s)
+	return l.makeRoom(s)
+}
+
+// makeRoom ends the oldest sessions without a CONNECT as long as too much is held; false if this one is among them.
+func (l *loop) makeRoom(s *session) bool {
 	for l.held > pendingBytes/len(l.proxy.loops) {
 		l.shedOldest(RefusedPendingBytes)
 		if s.state == stateFree {
@@ -79,10 +86,22 @@ func (l *loop) hold(s *session, chunk []byte) bool {
 	return true
 }
 
-// heldBy is the memory of the bytes that the session holds.
+// unhold gives back what is held of a session.
+func (l *loop) unhold(s *session) {
+	l.held -= heldBy(s)
+	l.pool.put(s.backend.out)
+	s.backend.out = nil
+	l.held += heldBy(s)
+}
+
+// heldBy is the memory that a session without a place holds.
 func heldBy(s *session) int {
-	if s.backend.out == nil {
-		return 0
+	held := 0
+	if s.backend.out != nil {
+		held = cap(s.backend.out.data)
 	}
-	return cap(s.backend.out.data)
+	if s.security != nil && !s.opaque {
+		held += securedBytes
+	}
+	return held
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -22,11 +23,17 @@ func (mute) Answered(Answer)      {}
 func (mute) Ended(Record)         {}
 func (mute) Shed(string, Refusal) {}
 func (mute) Contested(Contest)    {}
+func (mute) Handshook(Handshake)  {}
 
 // lane is a proxy in front of one broker. serve handles each connection at the broker.
 type lane struct{ client string }
 
 func newLane(tb testing.TB, header *Header, serve func(net.Conn)) lane {
+	tb.Helper()
+	return newLaneWith(tb, Listener{}, header, serve)
+}
+
+func newLaneWith(tb testing.TB, ln Listener, header *Header, serve func(net.Conn)) lane {
 	tb.Helper()
 	broker, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -35,8 +42,9 @@ func newLane(tb testing.TB, header *Header, serve func(net.Conn)) lane {
 	placer := &fakePlacer{backends: []*Backend{{
 		Cluster: "cluster", Name: "a", Address: netip.MustParseAddrPort(broker.Addr().String()), DialTimeout: patience, Header: header,
 	}}}
+	ln.Name, ln.Address, ln.Placer = "test", "127.0.0.1:0", placer
 	p, err := New(Options{
-		Listeners: []Listener{{Name: "test", Address: "127.0.0.1:0", Placer: placer}}, Observer: mute{}, Log: slog.New(slog.DiscardHandler),
+		Listeners: []Listener{ln}, Observer: mute{}, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		tb.Fatal(err)
@@ -98,6 +106,17 @@ func (l lane) enter(tb testing.TB) net.Conn {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return c
+}
+
+// enterRaw connects a client that has not said anything.
+func (l lane) enterRaw(tb testing.TB) net.Conn {
+	tb.Helper()
+	c, err := net.Dial("tcp", l.client)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	_ = c.SetDeadline(time.Now().Add(10 * time.Minute))
 	return c
 }
 
@@ -164,9 +183,10 @@ func BenchmarkHeader(b *testing.B) {
 		b.Fatal(err)
 	}
 	dst := make([]byte, 0, 1024)
+	facts := facts4
 	b.ReportAllocs()
 	for b.Loop() {
-		_, _ = h.append(dst, facts4)
+		_, _ = h.append(dst, &facts)
 	}
 }
 
@@ -192,5 +212,49 @@ func TestRelayAllocatesNothing(t *testing.T) {
 		if got := float64(after.Mallocs-before.Mallocs) / (2 * rounds); got > 0.02 {
 			t.Errorf("packets of %d bytes: got %.3f allocations per packet, want 0", len(packet), got)
 		}
+	}
+}
+
+// tlsLane is a lane whose clients come over TLS, with their configuration.
+func tlsLane(tb testing.TB, version uint16) (lane, *tls.Config) {
+	tb.Helper()
+	ca := newAuthority(tb)
+	server := &tls.Config{Certificates: []tls.Certificate{ca.issue(tb, "server", time.Now().Add(time.Hour))}, DynamicRecordSizingDisabled: true}
+	l := newLaneWith(tb, Listener{TLS: &TLSOptions{Config: func() *tls.Config { return server }}}, nil, echo)
+	return l, &tls.Config{RootCAs: ca.pool, ServerName: "localhost", MinVersion: version, MaxVersion: version, CurvePreferences: []tls.CurveID{tls.X25519}}
+}
+
+// One message to the broker and back over TLS. The client is in it with its own TLS; what mqttlb allocates for itself
+// is 0, and what crypto/tls allocates for each read, on either side, is in the figure.
+func BenchmarkTLSMessage(b *testing.B) {
+	for _, version := range tlsVersions {
+		b.Run(tls.VersionName(version), func(b *testing.B) {
+			l, config := tlsLane(b, version)
+			c := tls.Client(l.enterRaw(b), config)
+			defer c.Close()
+			answer := make([]byte, 64)
+			pingpong(b, c, connect("c"), answer[:4])
+			packet := append([]byte{0x30, 62, 0, 1, 't'}, make([]byte, 59)...)
+			b.ReportAllocs()
+			for b.Loop() {
+				pingpong(b, c, packet, answer)
+			}
+		})
+	}
+}
+
+// A connection with its handshake, CONNECT, CONNACK and end.
+func BenchmarkTLSHandshake(b *testing.B) {
+	for _, version := range tlsVersions {
+		b.Run(tls.VersionName(version), func(b *testing.B) {
+			l, config := tlsLane(b, version)
+			answer := make([]byte, 4)
+			b.ReportAllocs()
+			for b.Loop() {
+				c := tls.Client(l.enterRaw(b), config)
+				pingpong(b, c, connect("c"), answer)
+				_ = c.Close()
+			}
+		})
 	}
 }

@@ -15,21 +15,18 @@ import (
 
 // readConnect collects the client's CONNECT. Nothing reaches a backend before it is complete.
 func (l *loop) readConnect(s *session) {
-	for s.client.has(readable) {
-		chunk := l.read(&s.client, l.buffer[:openingSize])
+	for reads := 0; s.client.has(readable); reads++ {
+		if reads == earlyReads {
+			l.postpone(s)
+			return
+		}
+		chunk := l.readEarly(s)
 		opening := chunk
 		if s.backend.out != nil { // an earlier, incomplete part
 			if !l.hold(s, chunk) {
 				return
 			}
 			opening = s.backend.out.bytes()
-		}
-		if len(chunk) > 0 && s.headed {
-			opening = l.readHeader(s, opening)
-			if s.state != stateReading {
-				return
-			}
-			chunk = opening
 		}
 		if len(chunk) > 0 {
 			var err error
@@ -50,7 +47,11 @@ func (l *loop) readConnect(s *session) {
 				return
 			}
 		}
-		if s.client.has(ended | broken) {
+		switch {
+		case s.refusal != "": // its layer has found what is wrong
+			l.finish(s, EndProtocol)
+			return
+		case s.client.has(ended | broken):
 			l.leaveEarly(s)
 			return
 		}
@@ -61,14 +62,16 @@ func (l *loop) readConnect(s *session) {
 // whatever the client has sent behind it already.
 func (l *loop) admit(s *session, opening []byte) {
 	l.leaveAdmission(s)
-	s.persistent = l.connect.Persistent()
-	s.will = willOf(&l.connect)
+	s.persistent, s.expiry = l.connect.Persistent(), l.connect.SessionExpiry
+	if !s.opaque {
+		s.will = willOf(&l.connect)
+	}
 	s.maxPacket = l.connect.MaxPacketSize
 	if s.listener.KeepAlive {
 		s.keepAlive = l.connect.KeepAlive
 	}
 	s.state = stateDialing
-	if l.connect.KeepAlive == 0 {
+	if l.connect.KeepAlive == 0 { // or nobody knows
 		keepClientAlive(int(s.client.fd))
 	}
 	for odd := range oddities(l.connect.Nonconforming) {
@@ -99,13 +102,16 @@ func oddities(n mqttparse.Nonconforming) iter.Seq[int] {
 // has not got a byte of it (protocol.md, 3), or has said that it takes nobody at the moment, see failover.go: a broker
 // that stalls and wakes up later would take the session over.
 func (l *loop) dial(s *session, opening []byte) {
-	target, err := s.listener.Placer.Place(Request{ClientID: s.clientID, Connect: &l.connect, Remote: s.remote, Tried: s.tried()})
+	target, err := s.placer().Place(Request{ClientID: s.clientID, Connect: &l.connect, Remote: s.remote, Tried: s.tried()})
 	if err != nil {
 		l.refuseUnplaced(s, err)
 		return
 	}
 	s.target = target
-	s.asks = target.Another && mayAsk(&l.connect)
+	if target.Redirect && l.redirect(s) {
+		return
+	}
+	s.asks = target.Another && mayAsk(&l.connect) && (s.client.out == nil || l.flush(&s.client))
 	l.learnOpening(s, opening)
 	s.attempts++
 	l.prepareOpening(s, opening)
@@ -115,6 +121,9 @@ func (l *loop) dial(s *session, opening []byte) {
 		return
 	}
 	s.backend.fd, s.backend.is = fd, open|writable
+	if s.encrypts() {
+		l.timers.set(s, l.now, l.dialTime(s))
+	}
 	switch l.sendOpening(s) {
 	case openingSent:
 		interest := uint32(interestRead)
@@ -128,6 +137,9 @@ func (l *loop) dial(s *session, opening []byte) {
 		s.backend.set(armed)
 		l.timers.set(s, l.now, l.dialTime(s))
 		l.register(s, &s.backend, interestReadWrite)
+	case openingSecured:
+		l.register(s, &s.backend, interestRead)
+		l.secure(s)
 	case openingFailed:
 		l.redial(s, Refused)
 	}
@@ -137,15 +149,17 @@ func (l *loop) dial(s *session, opening []byte) {
 // one did not get. The Placer ends this when there is none left.
 func (l *loop) redial(s *session, why Outcome) {
 	l.timers.clear(s)
+	l.abandonUpstream(s, errLate)
 	if s.backend.has(open) {
-		l.poller.forget(s.backend.fd)
-		closeSocket(s.backend.fd)
-		s.backend = leg{out: s.backend.out}
+		l.hangUp(s, &s.backend)
 	}
+	l.dropLayer(&s.backend)
+	l.recallOpening(s)
+	s.backend = leg{out: s.backend.out}
 	if why != Busy {
 		s.passOver()
 	}
-	s.listener.Placer.Release(s.clientID, s.target, why)
+	s.placer().Release(s.clientID, s.target, why)
 	late := l.timeLeft(s) <= 0
 	s.target, s.state = Target{}, stateDialing
 	if why == NoDescriptor {
@@ -153,8 +167,7 @@ func (l *loop) redial(s *session, why Outcome) {
 		return
 	}
 	opening := s.backend.out.data[s.headerSize:] // also what a broker that has declined the client has got of it
-	var err error
-	if l.connect, err = mqttparse.ParseConnect(opening); err != nil || s.attempts >= maxAttempts || late {
+	if err := l.recall(s, opening); err != nil || s.attempts >= maxAttempts || late {
 		l.sendOff(s, EndDial, RefusedDialFailed)
 		return
 	}
@@ -181,7 +194,8 @@ func (l *loop) header(dst []byte, s *session) []byte {
 	if h == nil {
 		return dst
 	}
-	dst, trimmed := h.append(dst, l.headerFacts(s))
+	facts := l.headerFacts(s)
+	dst, trimmed := h.append(dst, &facts)
 	if trimmed {
 		l.trimmed++
 	}
@@ -192,14 +206,25 @@ func (l *loop) header(dst []byte, s *session) []byte {
 type openingResult uint8
 
 const (
-	openingSent   openingResult = iota // the backend has it, or has begun to take it
-	openingWaits                       // the connection is not established yet
-	openingFailed                      // no connection, and no byte has left
+	openingSent    openingResult = iota // the backend has it, or has begun to take it
+	openingWaits                        // the connection is not established yet
+	openingFailed                       // no connection, and no byte has left
+	openingSecured                      // the connection is established, and TLS comes first
 )
 
 // sendOpening tries to send what prepareOpening made. Over loopback the connection is established
 // before connect() returns, which saves a wake-up; elsewhere the socket says EAGAIN until it is.
 func (l *loop) sendOpening(s *session) openingResult {
+	if s.encrypts() {
+		switch errno := connected(s.backend.fd); errno {
+		case 0:
+			return openingSecured
+		case unix.EAGAIN, unix.ENOTCONN:
+			return openingWaits
+		default:
+			return openingFailed
+		}
+	}
 	pending := s.backend.out.bytes()
 	n, errno := send(s.backend.fd, pending)
 	switch {
@@ -208,11 +233,7 @@ func (l *loop) sendOpening(s *session) openingResult {
 	case errno != 0:
 		return openingFailed
 	}
-	s.state = stateRelaying
-	if s.asks {
-		s.state = stateAsking
-	}
-	s.connected = l.sinceAccept(s)
+	l.opened(s)
 	switch {
 	case n < len(pending):
 		s.backend.out.from += n
@@ -224,12 +245,21 @@ func (l *loop) sendOpening(s *session) openingResult {
 		l.pool.put(s.backend.out)
 		s.backend.out = nil
 	}
+	return openingSent
+}
+
+// opened notes that CONNECT is on its way to the backend.
+func (l *loop) opened(s *session) {
+	s.state = stateRelaying
+	if s.asks {
+		s.state = stateAsking
+	}
+	s.connected = l.sinceAccept(s)
 	if wait := s.target.Backend.FirstByteTimeout; wait > 0 {
 		l.timers.set(s, l.now, wait)
 	} else {
 		l.timers.clear(s)
 	}
-	return openingSent
 }
 
 // finishDial handles events while a backend is being dialled.
@@ -238,12 +268,18 @@ func (l *loop) finishDial(s *session) {
 		l.finish(s, EndClient) // it has reset the connection: nobody waits for the answer any more
 		return
 	}
+	if s.backend.has(shaking) {
+		s.followUpstream()
+		return
+	}
 	if !s.backend.has(writable) && !s.backend.has(erred|hungUp) {
 		return
 	}
 	switch l.sendOpening(s) {
 	case openingSent:
 		l.advance(s)
+	case openingSecured:
+		l.secure(s)
 	case openingFailed:
 		l.redial(s, Refused)
 	case openingWaits:
@@ -283,9 +319,10 @@ func (l *loop) sendOff(s *session, who End, why Refusal) {
 // unread bytes resets the connection, and the answer with it.
 func (l *loop) say(s *session, answer []byte) {
 	for moved := 0; s.client.has(readable) && !s.client.has(ended|broken) && moved < turn; {
-		moved += len(l.read(&s.client, l.buffer))
+		moved += len(l.read(s, &s.client, l.buffer))
 	}
-	_, _ = send(s.client.fd, answer) // as good as it gets: the socket's buffer is empty, it fits
+	l.write(s, &s.client, answer) // as good as it gets: the socket's buffer is empty, it fits
+	l.endLayer(s, &s.client)
 }
 
 // outcomeOf names what a failed connect() means.

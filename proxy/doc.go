@@ -23,7 +23,15 @@
 //	dial.go      from the first byte to a connected backend
 //	failover.go  the broker's answer, and the next candidate if it is "not now"
 //	sources.go   the local addresses from which backends are dialled
+//	entry.go     what clients say before their CONNECT: ClientHello, handshake, WebSocket
+//	layer.go     what may lie between a socket and MQTT
+//	tls.go       TLS as such a layer; handshake.go how one begins, shaker.go how many, tlsrefusal.go why one fails
+//	upstream.go  TLS towards the backends
+//	clienthello.go the name that a TLS client asks for; passthrough.go clients that are not decrypted
+//	routes.go    which clients of a listener go to which cluster
 //	relay.go     bytes both ways, backpressure, and how a session ends  ← and go on here
+//	redirect.go  clients that go to their backend without mqttlb
+//	assigned.go  the client ids that brokers give
 //	debts.go     which backends are alive although they do not read
 //	eviction.go  which sessions could move elsewhere, and how to ask for it
 //	farewell.go  how mqttlb itself ends a session so that nobody is harmed, stage by stage
@@ -32,6 +40,7 @@
 //	placer.go    the types that pass between this package and its users
 //	listener.go  a listener that is open; reconfigure.go changes which there are
 //	memory.go    what is done when memory is scarce
+//	websocket.go MQTT over WebSocket, with its HTTP request (websocketupgrade.go) and its frames (websocketframes.go)
 //	stats.go     counters and lists for others to look at
 //	flow.go      the traffic of each session
 //	packetsize.go, keepalive.go  what else a client must keep to
@@ -46,18 +55,21 @@
 //
 // A session holds no buffer while nothing is pending. Bytes are read into the loop's one buffer and
 // written to the other side at once; only what the other side refuses is kept, and while it is, nothing
-// more is read from this side.
+// more is read from this side. (A client's TLS keeps what crypto/tls needs, see tls.go.)
+//
+// A TLS handshake runs in a goroutine of its own, which ends with it. Their number is bounded.
 //
 // # Invariants
 //
 // They are the I1 … I6 of protocol.md: every byte delivered is the byte sent, in order; no byte reaches a
 // backend before a complete CONNECT; a CONNECT reaches a second backend only if the first got no byte of
-// it or has declined it with a whole CONNACK; nothing is put into the stream of bytes but between two packets, at its end; both sides end within 5 s of each
-// other; two descriptors a session and a fixed number of goroutines.
+// it, has declined it with a whole CONNACK, or has ended the TLS handshake instead of looking at it; nothing is put into
+// the stream of bytes but between two packets, at its end; both sides end within 5 s of each other; two descriptors a
+// session and a fixed number of goroutines, but for handshakes.
 //
 // # How to add
 //
 // What must move a session from outside (as eviction does, or hand-over) is a command to the loop that owns it, and
-// a flag or state in session.go. A stage of eviction is a constant, a time and a case or two in farewell.go. A new kind of leg (TLS) replaces what read, write and flush in relay.go
-// do with its descriptor. A new reason to send a client away is a constant in placer.go.
+// a flag or state in session.go. A stage of eviction is a constant, a time and a case or two in farewell.go. What changes how
+// a leg's bytes look on the wire is a layer, see layer.go, and if clients have to say something for it first, an entry. A new reason to send a client away is a constant in placer.go.
 package proxy

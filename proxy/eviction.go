@@ -77,8 +77,12 @@ func (p *Proxy) Sittings(want func(*Sitting) bool) []Sitting {
 	return found
 }
 
-// accepts tells that the broker has answered CONNECT with code 0, and the client has its answer.
+// accepts tells that the broker has answered CONNECT with code 0, and the client has its answer. That a broker has
+// answered at all is what can be known of an opaque session.
 func (s *session) accepts() bool {
+	if s.opaque {
+		return s.answered
+	}
 	code, ok := s.backend.in.Connack()
 	return ok && code == 0
 }
@@ -86,7 +90,7 @@ func (s *session) accepts() bool {
 func (l *loop) sitting(s *session) Sitting {
 	return Sitting{
 		Handle:     newHandle(l.id, s),
-		ClientID:   s.clientID,
+		ClientID:   s.placedID(),
 		Version:    s.version,
 		Persistent: s.persistent,
 		Target:     s.target,
@@ -169,7 +173,7 @@ func (l *loop) evict(list []Eviction, kept func(Eviction, Kept)) {
 	for i := range list {
 		s := l.lookUp(list[i].Session)
 		switch {
-		case s == nil || s.clientID != list[i].ClientID || s.state == stateClosing && s.eviction == nil:
+		case s == nil || s.placedID() != list[i].ClientID || s.state == stateClosing && s.eviction == nil:
 			kept(list[i], KeptGone)
 		case s.eviction != nil:
 			kept(list[i], KeptBusy)

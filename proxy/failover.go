@@ -26,6 +26,7 @@ const maxRejection = 16 << 10
 type passedOver struct {
 	tried     []string   // their names, oldest first
 	rejection *rejection // of the last that has declined the client, nil if none has
+	opening   *buffer    // what was sent encrypted to the backend that is asked, see upstream.go; nil if it was not
 }
 
 // tried names the backends that have failed the client.
@@ -114,6 +115,9 @@ func declines(version, code byte) bool {
 	return false
 }
 
+// While a client has not taken what its layer has told it before CONNECT, the broker is not asked either: until the
+// answer is judged, it is kept where those bytes wait.
+
 // mayAsk tells whether the client with this CONNECT may be offered to another broker when one declines. With enhanced
 // authentication packets go to and fro before CONNACK.
 func mayAsk(c *mqttparse.Connect) bool {
@@ -127,7 +131,7 @@ func (l *loop) ask(s *session) {
 		return
 	}
 	for s.backend.has(readable) {
-		chunk := l.read(&s.backend, l.buffer)
+		chunk := l.read(s, &s.backend, l.buffer)
 		if len(chunk) == 0 {
 			continue
 		}
@@ -148,7 +152,10 @@ func (l *loop) ask(s *session) {
 			s.client.out = l.pool.add(nil, chunk)
 		}
 	}
-	if s.backend.has(ended | broken) {
+	switch {
+	case s.backend.has(broken) && s.client.out == nil && l.barred(s):
+		l.redial(s, TLSFailed)
+	case s.backend.has(ended | broken):
 		l.stay(s, nil)
 	}
 }
@@ -171,6 +178,12 @@ func (l *loop) dialTime(s *session) time.Duration {
 // push sends what the broker has not got yet of the opening, without forgetting what it has. It reports false when
 // that is impossible.
 func (l *loop) push(s *session) bool {
+	if s.backend.layer != nil {
+		if s.backend.out != nil {
+			l.flush(&s.backend)
+		}
+		return true // if it takes nothing more, what it has said tells why
+	}
 	pending := s.backend.out.bytes()
 	if len(pending) == 0 || !s.backend.has(writable) {
 		return true
@@ -196,7 +209,8 @@ func (l *loop) stay(s *session, chunk []byte) {
 
 func (l *loop) settleDown(s *session, chunk []byte) {
 	s.state = stateRelaying
-	if len(s.backend.out.bytes()) == 0 {
+	l.forgetOpening(s)
+	if s.backend.out != nil && len(s.backend.out.bytes()) == 0 {
 		l.pool.put(s.backend.out)
 		s.backend.out = nil
 	}

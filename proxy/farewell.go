@@ -123,6 +123,9 @@ func (l *loop) enter(s *session, next stage) {
 
 // leave begins the end at this moment.
 func (l *loop) leave(s *session, at Moment) {
+	if s.opaque && at == MomentBoundary {
+		at = MomentForced // nobody knows where packets end
+	}
 	s.eviction.moment = at
 	s.state, s.end = stateClosing, s.eviction.end
 	s.client.set(muted)
@@ -263,6 +266,12 @@ func (l *loop) room(s *session, d Direction) []byte {
 	if src.in.AtBoundary() {
 		return nil
 	}
+	if src.in.Lost() {
+		return l.buffer
+	}
+	if src.layer != nil {
+		return l.buffer[:min(src.in.Rest(), len(l.buffer))]
+	}
 	n, _ := recv(src.fd, l.buffer, unix.MSG_PEEK)
 	if n <= 0 {
 		return l.buffer // let the read find out why
@@ -294,6 +303,9 @@ func (l *loop) conclude(s *session, d Direction) bool {
 			}
 		}
 	}
+	if !l.endLayer(s, dst) {
+		return false
+	}
 	finishWriting(dst)
 	return true
 }
@@ -303,7 +315,7 @@ func (l *loop) conclude(s *session, d Direction) bool {
 // does not speak MQTT: such a session is closed and no more.
 func (l *loop) lastWords(s *session, d Direction) []byte {
 	e := s.eviction
-	if !s.accepts() || s.lost() || !s.from(d).in.AtBoundary() || s.client.in.Disconnected() || s.backend.in.Disconnected() {
+	if s.opaque || !s.accepts() || s.lost() || !s.from(d).in.AtBoundary() || s.client.in.Disconnected() || s.backend.in.Disconnected() {
 		return nil
 	}
 	switch {

@@ -93,7 +93,7 @@ func (l *loop) measure(m *measurement, from, end uint32) {
 		rate := s.measure(m.last, l.now, forget)
 		sum.sessions++
 		sum.rate += rate
-		heavy := rate >= sum.floor && s.clientID != ""
+		heavy := rate >= sum.floor && s.placedID() != ""
 		if heavy || s.target.Noted {
 			m.clients = append(m.clients, ClientFlow{s.clientID, backend.Cluster, backend.Name, rate})
 		}

@@ -190,7 +190,7 @@ func FuzzHeader(f *testing.F) {
 			listener: "mqtt", strategy: "fake", attempt: 3, loop: 1, sequence: 9,
 		}
 		payload := connect("c")
-		b, trimmed := h.append(nil, facts)
+		b, trimmed := h.append(nil, &facts)
 		d, rest, err := decodeHeader(slices.Concat(b, payload))
 		if err != nil {
 			t.Fatalf("got %x, which does not decode: %v", b, err)

@@ -157,6 +157,8 @@ type fakePlacer struct {
 	rate     float32        // that is remembered of all clients
 	live     map[string]int // places by client id
 	outcomes []Outcome
+	redirect bool // it says that the client is to go there by itself
+	named    []string
 	lying    bool // see lie
 }
 
@@ -169,7 +171,7 @@ func (f *fakePlacer) Place(r Request) (Target, error) {
 	f.count(r.ClientID, 1)
 	return Target{
 		Backend: f.backends[len(r.Tried)], Reason: balancer.Reason{Strategy: "fake", Group: f.group, Cause: balancer.Home},
-		Rate: f.rate, Noted: f.rate > 0, Another: len(r.Tried)+1 < len(f.backends),
+		Rate: f.rate, Noted: f.rate > 0, Another: len(r.Tried)+1 < len(f.backends), Redirect: f.redirect,
 	}, nil
 }
 
@@ -248,16 +250,18 @@ type teller struct {
 	answered chan Answer
 	shed     chan Refusal
 	contests chan Contest
+	shaken   chan Handshake
 }
 
 func newTeller() *teller {
-	return &teller{ended: make(chan Record, 4096), answered: make(chan Answer, 4096), shed: make(chan Refusal, 4096), contests: make(chan Contest, 4096)}
+	return &teller{ended: make(chan Record, 4096), answered: make(chan Answer, 4096), shed: make(chan Refusal, 4096), contests: make(chan Contest, 4096), shaken: make(chan Handshake, 4096)}
 }
 
 func (t *teller) Answered(a Answer)          { t.answered <- a }
 func (t *teller) Ended(r Record)             { t.ended <- r }
 func (t *teller) Shed(_ string, why Refusal) { t.shed <- why }
 func (t *teller) Contested(c Contest)        { t.contests <- c }
+func (t *teller) Handshook(h Handshake)      { t.shaken <- h }
 
 // connect is a CONNECT of MQTT 3.1.1, written by hand from the standard.
 func connect(id string) []byte {

@@ -101,7 +101,7 @@ func TestHeaderVectors(t *testing.T) {
 			proxyTCP4 + "001a" + bytes4 + "e4" + "000b" + "5ac3bc7269636820e29c93",
 		},
 	} {
-		got, trimmed := newHeader(t, c.o).append([]byte("before "), c.facts)
+		got, trimmed := newHeader(t, c.o).append([]byte("before "), &c.facts)
 		if want := "before " + string(unhex(t, c.want)); string(got) != want {
 			t.Errorf("%s:\ngot  %x\nwant %x", c.name, got, want)
 		}
@@ -119,7 +119,7 @@ func TestUnprintableValuesAreLeftOut(t *testing.T) {
 	for _, id := range []string{"a\x00", "\n", "a\x1b[31m", "\x7f", "a\u0085b", "\u009b1m", "\xff", "a\xc3", "\xed\xa0\x80"} {
 		facts := facts4
 		facts.clientID = id
-		got, trimmed := h.append(nil, facts)
+		got, trimmed := h.append(nil, &facts)
 		if want := unhex(t, proxyTCP4+"0013"+bytes4+"e5"+"0004"+text("kept")); !bytes.Equal(got, want) || !trimmed {
 			t.Errorf("client %q:\ngot  %x, trimmed %t\nwant %x, trimmed", id, got, trimmed, want)
 		}
@@ -151,11 +151,12 @@ func TestHeaderLimit(t *testing.T) {
 			facts4, 450, "05 e4 e6", true,
 		},
 		{"another limit", HeaderOptions{MaxSize: 1000, Custom: []CustomTLV{{0xE4, long(900)}}}, facts4, 915, "e4", false},
-		{"room for the unique id only", HeaderOptions{UniqueID: true, MaxSize: 39, Custom: []CustomTLV{{0xE4, "x"}}}, facts4, 39, "05", true},
-		{"no room for the unique id", HeaderOptions{UniqueID: true, MaxSize: 38, Custom: []CustomTLV{{0xE4, "x"}}}, facts4, 16, "e4", true},
-		{"room for addresses only", HeaderOptions{UniqueID: true, MaxSize: 12, Custom: []CustomTLV{{0xE4, "x"}}}, facts4, 12, "", true},
+		{"room for the unique id only", HeaderOptions{UniqueID: true, MaxSize: 63, Custom: []CustomTLV{{0xE4, "x"}}}, facts6, 63, "05", true},
+		{"no room for the unique id", HeaderOptions{UniqueID: true, MaxSize: 62, Custom: []CustomTLV{{0xE4, "x"}}}, facts6, 40, "e4", true},
+		{"room for addresses only", HeaderOptions{UniqueID: true, MaxSize: MinHeaderSize, Custom: []CustomTLV{{0xE4, "12345"}}}, facts6, 36, "", true},
+		{"room for a checksum", HeaderOptions{UniqueID: true, Checksum: true, MaxSize: MinHeaderSize, Custom: []CustomTLV{{0xE4, "x"}}}, facts6, 43, "03", true},
 	} {
-		b, trimmed := newHeader(t, c.o).append(nil, c.facts)
+		b, trimmed := newHeader(t, c.o).append(nil, &c.facts)
 		d, rest, err := decodeHeader(b)
 		if err != nil || len(rest) != 0 {
 			t.Errorf("%s: got error %v and %d bytes behind the header", c.name, err, len(rest))
@@ -166,16 +167,6 @@ func TestHeaderLimit(t *testing.T) {
 		}
 		if d.src != c.facts.src || d.dst != c.facts.dst {
 			t.Errorf("%s: got addresses %v and %v, want %v and %v", c.name, d.src, d.dst, c.facts.src, c.facts.dst)
-		}
-	}
-}
-
-// Without both addresses there is nothing truthful to say: no header, and it is told.
-func TestNoHeaderWithoutAddresses(t *testing.T) {
-	t.Parallel()
-	for _, facts := range []headerFacts{{}, {src: facts4.src}, {dst: facts4.dst}} {
-		if got, trimmed := newHeader(t, HeaderOptions{UniqueID: true}).append([]byte("x"), facts); string(got) != "x" || !trimmed {
-			t.Errorf("got %q, trimmed %t, want nothing added, and told", got, trimmed)
 		}
 	}
 }
@@ -200,6 +191,18 @@ func TestHeaderOptionErrors(t *testing.T) {
 		h, err := NewHeader(HeaderOptions{Custom: []CustomTLV{{0xE0, "good"}, c.tlv}})
 		if err == nil || err.Error() != c.want || h != nil {
 			t.Errorf("%#x %q: got %v and error %v, want %s", c.tlv.Type, c.tlv.Value, h, err, c.want)
+		}
+	}
+	for _, c := range []struct {
+		o    HeaderOptions
+		want string
+	}{
+		{HeaderOptions{Version: 3}, "there is no version 3 of the PROXY protocol; use 1 or 2"},
+		{HeaderOptions{Version: -1}, "there is no version -1 of the PROXY protocol; use 1 or 2"},
+		{HeaderOptions{MaxSize: 42}, "a PROXY header of at most 42 bytes has no room for IPv6 addresses; allow 43 or more"},
+	} {
+		if h, err := NewHeader(c.o); err == nil || err.Error() != c.want || h != nil {
+			t.Errorf("%+v: got %v and error %v, want %s", c.o, h, err, c.want)
 		}
 	}
 	for _, good := range []CustomTLV{{0xE0, ""}, {0xEF, "}"}, {0xE7, "a}b {attempt}}"}} {

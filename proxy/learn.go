@@ -42,7 +42,7 @@ func (l *loop) learnOpening(s *session, opening []byte) {
 	if s.target.Learned && !l.connect.CleanStart {
 		resumed = s.target.Reason.Group // what its session consumes is not asked for again
 	}
-	if !s.target.Learn || resumed == "" && len(opening) == l.connect.Len {
+	if !s.target.Learn || s.opaque || resumed == "" && len(opening) == l.connect.Len {
 		return
 	}
 	x := l.lendShares(s, resumed)
@@ -71,8 +71,8 @@ func (l *loop) keepShares(s *session, x *mqttparse.Subscriptions) {
 
 // teach tells the Placer what the session consumes now.
 func (l *loop) teach(s *session, groups []string) {
-	if learner, ok := s.listener.Placer.(Learner); ok {
-		s.target = learner.Subscribed(s.clientID, s.target, groups)
+	if learner, ok := s.placer().(Learner); ok {
+		s.target = learner.Subscribed(s.placedID(), s.target, groups)
 	}
 }
 

@@ -1,10 +1,12 @@
 package proxy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,6 +25,10 @@ type listener struct {
 	at     netip.AddrPort // where it listens; another port if it was 0, another family on a host without IPv6
 	open   atomic.Int64   // connections that came in on this very one
 	shared *admission     // by all that have, or had, this name
+
+	handshakes       chan struct{} // that compute, see handshake.go
+	handshakeTimeout time.Duration
+	routes           []route // in the order in which they are tried
 }
 
 // newListener fills in the defaults.
@@ -36,7 +42,16 @@ func newListener(o Listener) *listener {
 	if o.ConnectWait == 0 {
 		o.ConnectWait = 5 * time.Second
 	}
-	return &listener{Listener: o}
+	if o.TLS != nil && o.TLS.Mode == TLSPassthrough { // what can only be done with packets
+		o.PacketSize, o.ClientConnects, o.ClientConnections = 0, 0, 0
+		o.KeepAlive, o.RefuseWithConnack = false, false
+	}
+	ln := &listener{Listener: o, routes: newRoutes(o.Routes)}
+	if o.TLS != nil && o.TLS.Mode == TLSTerminate {
+		ln.handshakes = make(chan struct{}, cmp.Or(o.TLS.Handshakes, 2*runtime.GOMAXPROCS(0)))
+		ln.handshakeTimeout = cmp.Or(o.TLS.HandshakeTimeout, 10*time.Second)
+	}
+	return ln
 }
 
 // enter counts a connection; false if there are as many as there may be.
@@ -122,9 +137,8 @@ func (p *Proxy) Connections() map[string]int {
 func (p *Proxy) Uses(placer Placer) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	asks := func(ln *listener) bool { return ln.Placer == placer }
-	return slices.ContainsFunc(p.listeners, asks) ||
-		slices.ContainsFunc(p.former, func(ln *listener) bool { return asks(ln) && ln.open.Load() > 0 })
+	return slices.ContainsFunc(p.listeners, func(ln *listener) bool { return ln.asks(placer) }) ||
+		slices.ContainsFunc(p.former, func(ln *listener) bool { return ln.asks(placer) && ln.open.Load() > 0 })
 }
 
 // resolve turns a listener's address into an IP and a port.

@@ -28,6 +28,8 @@ type loop struct {
 	postponed []*session        // those whose turn was over before their bytes were
 	buffer    []byte            // what read fills
 	scratch   []byte            // where an opening is put together
+	records   []byte            // of TLS, on their way to a socket
+	frame     []byte            // where one of a WebSocket is; nil while there is none
 	connect   mqttparse.Connect // the one that is being handled; valid as long as the bytes it was parsed from
 	now       int64             // nanoseconds on the proxy's clock, read once per wake-up
 	stopped   bool
@@ -35,18 +37,24 @@ type loop struct {
 	handedOver  int64 // when it last gave a new connection to another loop
 	acceptAgain int64 // when a pause in accepting ends; 0 if there is none
 
-	pending    []pendingName  // sessions without a CONNECT, the oldest first, and some that were
-	reading    int            // how many those are without the some
-	held       int            // bytes of memory that they hold, and those that wait
-	waiting    map[*queue]int // sessions that wait, by where
-	admitAgain int64          // when to look whose turn it is; 0 if nobody waits
-	verdicts   []verdict      // that are being carried out
+	pending    []pendingName      // sessions without a CONNECT, the oldest first, and some that were
+	reading    int                // how many those are without the some
+	held       int                // bytes of memory that they hold, and those that wait
+	waiting    map[*queue]int     // sessions that wait, by where
+	tickets    map[uint32]*ticket // … and with what, by index
+	admitAgain int64              // when to look whose turn it is; 0 if nobody waits
+	verdicts   []verdict          // that are being carried out
 
 	bytes    [2]uint64 // by Direction
 	packets  [2]mqttparse.Counts
 	dialled  uint32     // PROXY headers made, for their unique ids
 	oddities [32]uint64 // CONNECTs with each deviation from the standard, by bit of mqttparse.Nonconforming
 	trimmed  uint64     // PROXY headers from which something was left out
+
+	naming map[uint32][]byte // of sessions, by index, whose CONNACK may tell their ids: what has come of it
+
+	shaker   shaker // of TLS handshakes with clients
+	upstream shaker // … and with backends
 
 	debts debts // of those that have been sent something lately
 
@@ -67,7 +75,7 @@ func newLoop(id int, p *Proxy) (*loop, error) {
 	}
 	return &loop{
 		id: id, proxy: p, observer: p.observer, log: p.log, poller: poller, reserve: reserveDescriptor(),
-		timers: newWheel(), buffer: make([]byte, readSize), scratch: make([]byte, 0, 4<<10), waiting: make(map[*queue]int),
+		timers: newWheel(), buffer: make([]byte, readSize), scratch: make([]byte, 0, 4<<10), waiting: make(map[*queue]int), tickets: make(map[uint32]*ticket),
 	}, nil
 }
 
@@ -87,6 +95,7 @@ func (l *loop) run() {
 		}
 		l.resumeAccepting()
 		l.admitWaiting()
+		l.retryHandshakes()
 		l.lookAtDebts()
 		l.resume()
 	}
@@ -96,7 +105,7 @@ func (l *loop) run() {
 // await returns the next events; none if a session waits for its next turn and there is no other.
 func (l *loop) await() []unix.EpollEvent {
 	at, ok := l.timers.due()
-	for _, again := range [...]int64{l.acceptAgain, l.admitAgain} {
+	for _, again := range [...]int64{l.acceptAgain, l.admitAgain, l.shaker.again, l.upstream.again} {
 		if again > 0 && (!ok || again < at) {
 			at, ok = again, true
 		}
@@ -139,7 +148,7 @@ func (l *loop) dispatch(e *unix.EpollEvent) {
 // note takes over what the kernel says about a leg.
 func (g *leg) note(events uint32) {
 	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
-		g.set(readable)
+		g.set(readable | incoming)
 	}
 	if events&unix.EPOLLOUT != 0 {
 		g.set(writable)
@@ -156,7 +165,7 @@ func (g *leg) note(events uint32) {
 func (l *loop) advance(s *session) {
 	switch s.state {
 	case stateReading:
-		l.readConnect(s)
+		l.readEntry(s)
 	case stateWaiting:
 		l.finishWaiting(s)
 	case stateDialing:
@@ -177,11 +186,11 @@ func (l *loop) expired(s *session) {
 	}
 	switch s.state {
 	case stateReading:
-		if s.headed {
-			l.refuse(s, EndTimeout, RefusedProxyHeader)
+		if s.entry == entryRefused {
+			l.finish(s, EndNone)
 			return
 		}
-		l.refuse(s, EndTimeout, RefusedConnectTimeout)
+		l.refuse(s, EndTimeout, s.late())
 	case stateWaiting:
 		l.turnAway(s, RefusedConnectRate)
 	case stateDialing:
@@ -232,9 +241,11 @@ func (l *loop) register(s *session, g *leg, interest uint32) {
 	}
 }
 
-// refuse ends a session for a reason of mqttlb's own.
+// refuse ends a session for a reason of mqttlb's own, unless it has been refused before and is only heard out.
 func (l *loop) refuse(s *session, who End, why Refusal) {
-	s.refusal = why
+	if s.end == EndNone {
+		s.refusal = why
+	}
 	l.finish(s, who)
 }
 
@@ -246,26 +257,41 @@ func (l *loop) finish(s *session, who End) {
 		s.end = who
 	}
 	l.timers.clear(s)
+	l.abandonHandshake(s)
+	l.abandonUpstream(s, nil)
 	l.leaveAdmission(s)
 	for _, g := range [...]*leg{&s.client, &s.backend} {
 		if g.has(open) {
-			l.poller.forget(g.fd)
-			closeSocket(g.fd)
+			l.hangUp(s, g)
 		}
 		l.pool.put(g.out)
+		l.dropLayer(g)
 	}
+	l.forgetOpening(s)
 	if s.target.Backend != nil {
 		l.unlearn(s)
-		s.listener.Placer.Release(s.clientID, s.target, s.outcome())
+		l.part(s)
+		s.placer().Release(s.placedID(), s.target, s.outcome())
 	}
 	l.observer.Ended(l.record(s))
 	if s.claimed {
-		s.listener.shared.clients.release(l.now, s.clientID)
+		clients, _, _ := s.clients()
+		clients.release(l.now, s.clientID)
 	}
+	s.leaveRoute()
 	s.listener.leave()
 	l.proxy.open.Add(-1)
 	l.load.Add(-1)
 	l.sessions.give(s)
+}
+
+// hangUp closes a leg.
+func (l *loop) hangUp(s *session, g *leg) {
+	if g.out == nil {
+		l.endLayer(s, g)
+	}
+	l.poller.forget(g.fd)
+	closeSocket(g.fd)
 }
 
 // outcome is how the session used the place that it holds.
@@ -274,8 +300,12 @@ func (s *session) outcome() Outcome {
 	switch {
 	case s.end == EndEvicted:
 		return Moved
+	case s.end == EndRedirected:
+		return Redirected
 	case s.refusal == RefusedFirstByte:
 		return Stalled
+	case s.refusal == RefusedDialFailed: // which it has said only after CONNECT was sent, see upstream.go
+		return TLSFailed
 	case s.state == stateDialing:
 		return ClientLeft
 	case answered && code != 0:
@@ -287,9 +317,12 @@ func (s *session) outcome() Outcome {
 func (l *loop) record(s *session) Record {
 	r := Record{
 		Listener: s.listener.Name,
+		Route:    s.routeName(),
+		SNI:      s.sni(),
 		Remote:   s.remote,
 		Via:      s.via(),
 		ClientID: s.clientID,
+		Assigned: s.assigned,
 		Version:  s.version,
 		Target:   s.target,
 		Attempts: int(s.attempts),
@@ -299,12 +332,16 @@ func (l *loop) record(s *session) Record {
 		Packets:  [2]uint64{s.client.packets, s.backend.packets},
 		End:      s.end,
 		Refusal:  s.refusal,
+		Answered: s.opaque && s.answered,
 	}
 	if b := s.target.Backend; b != nil && b.Header != nil {
 		r.UniqueID = cmp.Or(s.upstreamID(), b.Header.uniqueOf(uint32(l.id), s.sequence))
 	}
 	if code, ok := s.backend.in.Connack(); ok {
 		r.Connack = int(code)
+	}
+	if s.end == EndRedirected {
+		r.Connack = mqttparse.UseAnotherServer
 	}
 	if rejection := s.rejection(); rejection != nil && s.target.Backend == nil { // it was passed on in the end
 		r.Target, r.Connack = rejection.target, int(rejection.code)

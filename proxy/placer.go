@@ -29,6 +29,16 @@ type Learner interface {
 	Subscribed(clientID string, t Target, groups []string) Target
 }
 
+// A Namer is a Placer that wants to know which client ids brokers give to MQTT 5 clients that come without one.
+type Namer interface {
+	// Named is called when the broker of t has given a client an id with which the client may come again, to find its
+	// session, until lives after its connection has ended. It is called from the event loops and must not block. To all
+	// other methods the client goes on to be one without an id.
+	Named(clientID string, t Target, lives time.Duration)
+	// Parted is called when that connection has ended, before Release.
+	Parted(clientID string, t Target, o Outcome)
+}
+
 // ErrNoBackend is what a Placer returns when no backend (or no further one) can take the client.
 var ErrNoBackend = errors.New("no backend can take the client")
 
@@ -65,6 +75,9 @@ type Target struct {
 	// Another tells that the Placer could name a further backend if this one does not take the client. The client gets no
 	// byte then before the broker has answered, see failover.go.
 	Another bool
+	// Redirect asks that the client is sent to Backend.Advertised and not relayed. It is relayed all the same if it cannot
+	// be told that: before MQTT 5, or if the packet is larger than it takes.
+	Redirect bool
 }
 
 // A Backend is what the data plane needs to know about a broker. It is immutable: the Placer hands
@@ -73,10 +86,17 @@ type Backend struct {
 	Cluster string
 	Name    string
 	Address netip.AddrPort
+	// Advertised is host:port where clients reach the broker without mqttlb; empty if nobody wants to know.
+	Advertised string
 	// Sources are the local addresses to dial from; nil leaves the choice to the kernel.
 	Sources *Sources
 	// Header is the PROXY header to send first; nil sends none.
 	Header *Header
+	// TLS is how connections are encrypted, but for those of clients whose bytes are passed through undecrypted, which
+	// are already; nil leaves them plain. The Header goes before it, in clear.
+	TLS *BackendTLS
+	// Host is the name or the IP address for which the broker's certificate should be; only with TLS.
+	Host string
 	// DialTimeout bounds connecting, all attempts of a client together. One that leaves Another has half of what is left.
 	DialTimeout time.Duration
 	// FirstByteTimeout bounds the silence between CONNECT and the broker's first byte; 0 is no bound.
@@ -86,7 +106,7 @@ type Backend struct {
 // An Outcome says how a place was used. Its String is a metric label.
 type Outcome uint8
 
-// The outcomes. All but Served, ClientLeft, Rejected, Moved and Busy are failures of the backend or of the way to it.
+// The outcomes. All but Served, ClientLeft, Rejected, Moved, Busy and Redirected are failures of the backend or of the way to it.
 // Rejected may be one: that depends on the code of CONNACK, see Answer.
 const (
 	Served       Outcome = iota // the connection was established and has ended
@@ -100,6 +120,8 @@ const (
 	Rejected                    // the broker has answered CONNECT with another code than 0
 	Moved                       // the connection was established, and Evict has ended it
 	Busy                        // the broker has declined the client, and another one is asked
+	Redirected                  // the client was told to go there without mqttlb
+	TLSFailed                   // no TLS with it: its certificate, or what it has said, is not what it should be
 )
 
 // String is the metric label of the outcome.
@@ -127,6 +149,10 @@ func (o Outcome) String() string {
 		return "moved"
 	case Busy:
 		return "busy"
+	case Redirected:
+		return "redirected"
+	case TLSFailed:
+		return "tls_failed"
 	}
 	return "unknown"
 }
@@ -142,6 +168,8 @@ type Observer interface {
 	Shed(listener string, why Refusal)
 	// Contested is called for a CONNECT whose client id two addresses use in turn.
 	Contested(Contest)
+	// Handshook is called when a TLS handshake has ended, well or not.
+	Handshook(Handshake)
 }
 
 // A Contest is a CONNECT with a client id that clients at two addresses take from each other, over and over.
@@ -162,7 +190,8 @@ type Answer struct {
 	ClientID string
 	// Code is the return code (3.x) or reason code (5) of CONNACK.
 	Code byte
-	// Version is the protocol level of the client.
+	// Version is the protocol level of the client. It is 0, as is Code, for a client whose bytes are passed through
+	// undecrypted: its broker has sent something, and no more is known.
 	Version byte
 	// After is the time from accept to CONNACK.
 	After time.Duration
@@ -176,11 +205,14 @@ type Answer struct {
 // A Record is the story of one connection.
 type Record struct {
 	Listener string
-	Remote   netip.AddrPort
+	// Route is empty if the client has none. SNI is the server name in its ClientHello, empty if there is none.
+	Route, SNI string
+	Remote     netip.AddrPort
 	// Via is the load balancer that has told of Remote with a PROXY header; invalid if there was no header.
 	Via netip.AddrPort
-	// ClientID is as the client sent it: not escaped, not cut.
+	// ClientID is as the client sent it: not escaped, not cut. If Assigned, it is what the broker has given to the client.
 	ClientID string
+	Assigned bool
 	// Version is the protocol level from CONNECT, 0 if there was none.
 	Version byte
 	// Target is where the client was sent; its Backend is nil if it was never sent anywhere.
@@ -192,6 +224,8 @@ type Record struct {
 	Attempts int
 	// Connack is the code of the broker's CONNACK, -1 if there was none.
 	Connack int
+	// Answered tells that the backend has sent something to a client whose bytes are passed through undecrypted.
+	Answered bool
 	// Lasted is the time since accept.
 	Lasted time.Duration
 	// Bytes and Packets count what was read, indexed by Direction.
@@ -218,16 +252,17 @@ type End uint8
 
 // The ends.
 const (
-	EndNone     End = iota // has not ended
-	EndClient              // the client closed or vanished
-	EndBackend             // the backend closed or vanished
-	EndTimeout             // a deadline of mqttlb passed
-	EndLimit               // a limit of mqttlb was reached
-	EndProtocol            // what the client sent cannot be the start of an MQTT connection
-	EndDial                // no backend could be reached
-	EndShutdown            // mqttlb is stopping
-	EndEvicted             // Evict has ended it, for the client to come again
-	EndProbe               // it was no client: the load balancer in front has looked whether mqttlb is here
+	EndNone       End = iota // has not ended
+	EndClient                // the client closed or vanished
+	EndBackend               // the backend closed or vanished
+	EndTimeout               // a deadline of mqttlb passed
+	EndLimit                 // a limit of mqttlb was reached
+	EndProtocol              // what the client sent cannot be the start of an MQTT connection
+	EndDial                  // no backend could be reached
+	EndShutdown              // mqttlb is stopping
+	EndEvicted               // Evict has ended it, for the client to come again
+	EndRedirected            // the client was told to go to its backend without mqttlb
+	EndProbe                 // it was no client: the load balancer in front has looked whether mqttlb is here
 )
 
 // String is the name in the access log.
@@ -251,6 +286,8 @@ func (e End) String() string {
 		return "shutdown"
 	case EndEvicted:
 		return "evicted"
+	case EndRedirected:
+		return "redirected"
 	case EndProbe:
 		return "probe"
 	}
@@ -311,4 +348,15 @@ const (
 	RefusedRetryBudget        Refusal = "retry_budget"        // a candidate failed, and too many clients try a further one
 	RefusedFirstByte          Refusal = "first_byte_timeout"  // the broker did not answer CONNECT
 	RefusedShutdown           Refusal = "shutdown"            // mqttlb is stopping
+	RefusedUpgrade            Refusal = "websocket_request"   // no HTTP request that makes a WebSocket
+	RefusedUpgradeSize        Refusal = "websocket_size"      // … but one that is too large
+	RefusedPath               Refusal = "websocket_path"      // it asks for another path
+	RefusedOrigin             Refusal = "websocket_origin"    // it is a page of a site that may not connect
+	RefusedSubprotocol        Refusal = "websocket_protocol"  // it does not offer the sub-protocol mqtt
+	RefusedFrame              Refusal = "websocket_frame"     // what it sends is no WebSocket, or text
+	RefusedNotTLS             Refusal = "not_tls"             // it does not speak TLS where it must
+	RefusedHello              Refusal = "client_hello"        // its ClientHello is malformed or too large
+	RefusedUnknownName        Refusal = "unknown_name"        // no route leads to the server name in its ClientHello, or to none
+	RefusedNoRoute            Refusal = "no_route"            // no route leads to what it says in CONNECT
+	RefusedRouteConnections   Refusal = "route_connections"   // its route has as many connections as it may
 )

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,8 +18,9 @@ type Listener struct {
 	Name string
 	// Address is host:port; an empty host means all addresses of both families, port 0 any free port.
 	Address string
-	// Placer finds a backend for the clients of this listener.
+	// Placer finds a backend for the clients of this listener. With Routes, each route has its own instead.
 	Placer Placer
+	Routes *Routes
 	// Trusted are the load balancers in front of mqttlb. Connections from them must begin with a PROXY header, version 1
 	// or 2, and all others are refused. nil means that clients connect themselves, and that a header is garbage.
 	Trusted *Networks
@@ -47,14 +49,18 @@ type Listener struct {
 	// Several client libraries never come back after one, so the default is to close only
 	// (protocol.md, D3).
 	RefuseWithConnack bool
+	// TLS is nil for a listener that is plain TCP, WebSocket for one without it; both may be set. TLS is compared by
+	// address: a listener that shall stay what it is across Reconfigure needs the same one.
+	TLS       *TLSOptions
+	WebSocket *WebSocketOptions
 }
 
 // same tells whether nothing is different.
 func (o Listener) same(as Listener) bool {
-	if !o.Trusted.equal(as.Trusted) {
+	if !o.Trusted.equal(as.Trusted) || !o.Routes.equal(as.Routes) || !o.WebSocket.equal(as.WebSocket) {
 		return false
 	}
-	o.Trusted, as.Trusted = nil, nil
+	as.Trusted, as.Routes, as.WebSocket = o.Trusted, o.Routes, o.WebSocket
 	return o == as
 }
 
@@ -93,6 +99,9 @@ type Proxy struct {
 	silenceSlack   time.Duration // that a silent client gets beyond its keep alive
 	pendingPerLoop int           // sessions without a CONNECT that a loop may have
 
+	handshakesPerLoop int           // of TLS, that may be under way with clients; with backends as many
+	upstreamTokens    chan struct{} // of handshakes with backends that compute, see handshake.go
+
 	measuring sync.Mutex // held by Flows
 	measured  int64      // when it was called last, on clock
 }
@@ -108,6 +117,8 @@ func New(o Options) (*Proxy, error) {
 		}
 	}
 	p.pendingPerLoop = pendingLimit(p.max, max(o.Loops, 1))
+	p.handshakesPerLoop = max(mostHandshakes/max(o.Loops, 1), 1)
+	p.upstreamTokens = make(chan struct{}, 2*runtime.GOMAXPROCS(0))
 	for id := range max(o.Loops, 1) {
 		l, err := newLoop(id, p)
 		if err != nil {

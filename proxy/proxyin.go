@@ -59,9 +59,11 @@ func (n *Networks) equal(other *Networks) bool {
 type forwarded struct {
 	via      netip.AddrPort // who has sent the header
 	dst      netip.AddrPort // where the client has reached it; invalid if the header has no addresses
+	tls      tlsFacts       // of the client's TLS with who is in front
 	uniqueID string
 	custom   []proxyproto.TLV // of types 0xE0 to 0xEF
 	named    bool             // the header has addresses
+	rest     []byte           // what came behind it and has not been read yet
 }
 
 // A headerIn is a PROXY header that has come in.
@@ -69,6 +71,7 @@ type headerIn struct {
 	size     int            // in bytes
 	probe    bool           // LOCAL: the load balancer itself wants to know whether somebody is here
 	src, dst netip.AddrPort // invalid if it names none
+	tls      tlsFacts
 	uniqueID string
 	custom   []proxyproto.TLV
 }
@@ -190,6 +193,12 @@ func (h *headerIn) parseTLVs(b []byte, at int) error {
 			return errHeaderCRC
 		case kind == proxyproto.PP2_TYPE_UNIQUE_ID && len(value) <= maxUniqueID && h.uniqueID == "":
 			h.uniqueID = string(value)
+		case kind == proxyproto.PP2_TYPE_ALPN && h.tls.alpn == "":
+			h.tls.alpn = string(value)
+		case kind == proxyproto.PP2_TYPE_AUTHORITY && h.tls.authority == "":
+			h.tls.authority = string(value)
+		case kind == proxyproto.PP2_TYPE_SSL && h.tls.client == 0:
+			h.tls.parseSSL(value)
 		case kind.App() && !slices.ContainsFunc(h.custom, func(t proxyproto.TLV) bool { return t.Type == kind }):
 			h.custom = append(h.custom, proxyproto.TLV{Type: kind, Value: slices.Clone(value)})
 		}
@@ -209,51 +218,70 @@ func isChecksum(b []byte, from, to int) bool {
 	return sum == binary.BigEndian.Uint32(b[from:])
 }
 
-// expectHeader begins the wait for the PROXY header of a new session. It reports false if the session has ended: it comes
-// from somewhere that may not send one.
-func (l *loop) expectHeader(s *session) bool {
-	if !s.listener.Trusted.contains(s.remote.Addr()) {
-		s.state = stateClosing // it never was among those that may become a client
-		l.refuse(s, EndProtocol, RefusedProxyUntrusted)
-		return false
+// trusts tells whether the connection may begin with a PROXY header. If it may not, the session has ended.
+func (l *loop) trusts(s *session) bool {
+	if s.listener.Trusted.contains(s.remote.Addr()) {
+		return true
 	}
-	s.headed = true
-	l.timers.set(s, l.now, min(s.listener.ConnectTimeout, headerInTimeout))
-	return true
+	s.state = stateClosing // it never was among those that may become a client
+	l.refuse(s, EndProtocol, RefusedProxyUntrusted)
+	return false
 }
 
-// readHeader looks for the PROXY header at the beginning of opening, which is all that has come so far, and returns what
-// is behind it: nothing if the header is not complete, or no byte of CONNECT is there yet, or the session has ended.
-func (l *loop) readHeader(s *session, opening []byte) []byte {
-	h, err := parseHeaderIn(opening)
-	switch {
-	case errors.Is(err, errHeaderShort):
-		if s.backend.out == nil {
-			l.hold(s, opening)
+// collectHeader reads the PROXY header. What is behind it is for the client's next step.
+func (l *loop) collectHeader(s *session) {
+	for s.client.has(readable) {
+		if chunk := l.read(s, &s.client, l.buffer[:openingSize]); len(chunk) > 0 {
+			if !l.hold(s, chunk) {
+				return
+			}
+			collected := s.backend.out.bytes()
+			h, err := parseHeaderIn(collected)
+			switch {
+			case err == nil && h.probe:
+				l.finish(s, EndProbe)
+				return
+			case err == nil:
+				l.takeHeader(s, &h, collected[h.size:])
+				return
+			case !errors.Is(err, errHeaderShort):
+				l.refuse(s, EndProtocol, RefusedProxyHeader)
+				return
+			}
 		}
-		return nil
-	case err != nil:
-		l.refuse(s, EndProtocol, RefusedProxyHeader)
-		return nil
-	case h.probe:
-		l.finish(s, EndProbe)
-		return nil
+		if s.client.has(ended | broken) {
+			l.leaveEarly(s)
+			return
+		}
 	}
-	s.headed = false
-	s.forwarded = &forwarded{via: s.remote, dst: h.dst, uniqueID: h.uniqueID, custom: h.custom, named: h.src.IsValid()}
+}
+
+// takeHeader takes over what the header tells, and goes on with what came behind it.
+func (l *loop) takeHeader(s *session, h *headerIn, rest []byte) {
+	s.forwarded = &forwarded{via: s.remote, dst: h.dst, tls: h.tls, uniqueID: h.uniqueID, custom: h.custom, named: h.src.IsValid()}
 	if s.forwarded.named {
 		s.remote = h.src
 	}
-	l.timers.set(s, l.now, s.listener.ConnectTimeout-time.Duration(l.now-s.accepted))
-	if held := s.backend.out; held != nil {
-		held.from += h.size
-		if len(held.bytes()) == 0 {
-			l.held -= heldBy(s)
-			l.pool.put(held)
-			s.backend.out = nil
-		}
+	s.client.bytes = 0 // it is those of MQTT that count
+	if len(rest) > 0 {
+		s.forwarded.rest = slices.Clone(rest)
+		s.client.set(readable)
 	}
-	return opening[h.size:]
+	l.unhold(s)
+	l.timers.set(s, l.now, l.connectTimeLeft(s))
+	l.nextEntry(s)
+}
+
+// readEarly reads before CONNECT is complete: first what came with the PROXY header.
+func (l *loop) readEarly(s *session) []byte {
+	room := l.buffer[:openingSize]
+	if f := s.forwarded; f != nil && len(f.rest) > 0 {
+		n := copy(room, f.rest)
+		f.rest = nil // both are of one read at most, so all of it has found room
+		s.client.bytes += uint64(n)
+		return room[:n]
+	}
+	return l.read(s, &s.client, room)
 }
 
 // leaveEarly ends a session whose other end has left before CONNECT was complete. A load balancer that opens a connection

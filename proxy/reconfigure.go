@@ -130,6 +130,7 @@ func (c *Change) apply(each func(func(*loop))) (err error) {
 	p.listeners = c.next
 	for _, ln := range p.listeners {
 		ln.shared.queue.configure(ln.Connects, p.waitingRoom(ln))
+		p.configureRoutes(ln)
 	}
 	return nil
 }
@@ -156,6 +157,7 @@ func (c *Change) share() {
 		if ln.shared == nil {
 			ln.shared = newAdmission(len(p.loops))
 		}
+		ln.shareRoutes(len(p.loops))
 	}
 }
 

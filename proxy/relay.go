@@ -10,6 +10,8 @@ const (
 	// readSize is the most that one read takes. Larger reads cost less CPU per byte; this is also the
 	// most that a leg ever holds back for a peer that reads slowly.
 	readSize = 128 << 10
+	// layeredSize is that towards a leg with a layer, whose records and frames take some room of their own.
+	layeredSize = readSize - 4<<10
 	// turn is how much one session may move in one direction before the others get their turn.
 	turn = 512 << 10
 	// closeGrace bounds the life of a session of which one side has ended (protocol.md, I5).
@@ -48,16 +50,23 @@ func (l *loop) pump(s *session, d Direction) {
 			return
 		}
 		room := l.buffer
+		if dst.layer != nil {
+			room = room[:layeredSize]
+		}
 		if s.eviction != nil {
 			if room = l.room(s, d); room == nil {
 				return // it stands between two packets and waits there for the other direction
 			}
 		}
-		chunk := l.read(src, room)
+		chunk := l.read(s, src, room)
 		if len(chunk) == 0 {
-			continue // drained, ended or broken: the flags know
+			moved += turn / 8 // a layer may have read much for nobody but itself
+			continue          // drained, ended or broken: the flags know
 		}
 		moved += len(chunk)
+		if src.layer != nil {
+			moved += turn / 8 // small records and frames are more work than their bytes tell
+		}
 		if d == Up && s.listener.PacketSize > 0 {
 			if chunk = s.screen(chunk); len(chunk) == 0 {
 				return
@@ -92,6 +101,8 @@ func (l *loop) settle(s *session) {
 		}
 	case s.client.has(broken):
 		l.reset(s, &s.backend, EndClient)
+	case s.backend.has(broken) && l.barred(s):
+		l.refuse(s, EndDial, RefusedDialFailed)
 	case s.backend.has(broken):
 		l.reset(s, &s.client, EndBackend)
 	case s.client.over() && s.backend.over():
@@ -124,9 +135,24 @@ func (l *loop) reset(s *session, other *leg, who End) {
 	l.finish(s, who)
 }
 
-// read takes what the leg's socket has, and room has room for, which is the loop's buffer or a part of it. An
+// read takes what the leg has, and room has room for, which is the loop's buffer or a part of it. An
 // empty result means that there is nothing now, or never again; the flags tell which.
-func (l *loop) read(g *leg, room []byte) []byte {
+func (l *loop) read(s *session, g *leg, room []byte) []byte {
+	var chunk []byte
+	if g.layer != nil {
+		chunk = g.layer.take(l, s, g, room)
+	} else {
+		chunk = l.recvRaw(g, room)
+	}
+	if len(chunk) > 0 {
+		g.bytes += uint64(len(chunk))
+		g.set(spoke)
+	}
+	return chunk
+}
+
+// recvRaw is read from the socket.
+func (l *loop) recvRaw(g *leg, room []byte) []byte {
 	n, errno := recv(g.fd, room, 0)
 	switch {
 	case n > 0:
@@ -138,8 +164,6 @@ func (l *loop) read(g *leg, room []byte) []byte {
 				g.set(ended)
 			}
 		}
-		g.bytes += uint64(n)
-		g.set(spoke)
 		return room[:n]
 	case errno == unix.EAGAIN:
 		g.clear(readable)
@@ -156,8 +180,24 @@ func (l *loop) read(g *leg, room []byte) []byte {
 	return nil
 }
 
-// write gives chunk to the leg's socket and keeps what it refuses.
+// write gives chunk to the leg and keeps what its socket refuses.
 func (l *loop) write(s *session, g *leg, chunk []byte) {
+	if g.layer != nil {
+		g.layer.give(l, s, g, chunk)
+		return
+	}
+	l.sendRaw(s, g, chunk)
+}
+
+// sendRaw is write to the socket. What waits for it already goes first.
+func (l *loop) sendRaw(s *session, g *leg, chunk []byte) {
+	if g.has(deaf) {
+		return
+	}
+	if g.out != nil {
+		g.out = l.pool.add(g.out, chunk)
+		return
+	}
 	n, errno := send(g.fd, chunk)
 	if n == len(chunk) {
 		return
@@ -171,7 +211,7 @@ func (l *loop) write(s *session, g *leg, chunk []byte) {
 	l.watchWrites(s, g)
 }
 
-// flush writes what is pending for the leg. It reports whether nothing is pending any more.
+// flush writes what is pending for the leg, encoded if it has a layer. It reports whether nothing is pending any more.
 func (l *loop) flush(g *leg) bool {
 	if !g.has(writable) {
 		return false
@@ -220,6 +260,10 @@ func finishWriting(g *leg) {
 
 // follow lets the trackers and counters see a chunk that has been read.
 func (l *loop) follow(s *session, d Direction, chunk []byte) {
+	if s.opaque {
+		l.passOpaque(s, d, chunk)
+		return
+	}
 	src, n := s.from(d), &l.packets[d]
 	before, stood := delicate(d, n), src.in
 	var begun uint64
@@ -236,6 +280,7 @@ func (l *loop) follow(s *session, d Direction, chunk []byte) {
 	l.bytes[d] += uint64(len(chunk))
 	if d == Down && !s.answered {
 		l.noteAnswer(s)
+		l.noteAssigned(s, stood, chunk)
 		if s.answered {
 			l.noteKeepAlive(s, chunk)
 		}

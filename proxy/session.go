@@ -33,7 +33,7 @@ import (
 //
 //	reading    bytes from the client, on some listeners those of a PROXY header first; the deadline of CONNECT
 //	waiting    the client's end, but no bytes of it; whose turn it is; the deadline of the wait
-//	dialing    the backend's connect; the client's reset; the deadline of the attempt
+//	dialing    the backend's connect, and its TLS handshake; the client's reset; the deadline of the attempt
 //	asking     bytes from the backend; the end of either side; the deadline of the broker's first byte
 //	relaying   everything, both ways; until the broker's first byte a deadline for that, later a clock that looks
 //	           whether the client is silent for too long
@@ -44,24 +44,29 @@ type session struct {
 	index      uint32 // of the slot
 	generation uint32 // of the slot's use
 	state      state
+	entry      entry // while reading
 	end        End
 	attempts   uint8  // backends dialled
 	version    byte   // protocol level of the client
 	answered   bool   // the broker's CONNACK has passed
 	asks       bool   // another backend may be asked if this one declines, see failover.go
+	assigned   bool   // the broker has given the client its id, see assigned.go
 	queued     bool   // waits in loop.postponed for its next turn
 	headerSize uint16 // bytes of PROXY header in front of what waits in backend.out
 	sequence   uint32 // of the PROXY header, for its unique id
 	connected  uint32 // when the backend got CONNECT, in microseconds after accepted
 	began      uint32 // … when the first one was dialled, likewise
+	expiry     uint32 // of the MQTT session, in seconds after the connection
 	maxPacket  uint32 // that the client takes, in bytes; 0 is no bound
 	unanswered int16  // SUBSCRIBE and AUTH of the client, less SUBACK and AUTH of the broker
 	will       balancer.Will
 	persistent bool   // the MQTT session outlives the connection
 	claimed    bool   // its client id counts this connection
-	headed     bool   // its PROXY header is still to come
+	routed     bool   // its route counts this connection
+	opaque     bool   // its bytes are passed through undecrypted, see passthrough.go
 	silent     uint8  // how often in a row the clock has found the client silent
 	keepAlive  uint16 // of the client, in seconds; 0 if nobody watches it
+	chosen     uint32 // which of the listener's routes is its own, from 1 on; 0 while it has none, see routes.go
 
 	client, backend leg
 
@@ -75,9 +80,9 @@ type session struct {
 	measured  uint64      // bytes, both ways, when its traffic was last measured
 	timer     timer
 	refusal   Refusal
-	ticket    *ticket                  // nil unless the session waits
 	eviction  *eviction                // nil unless the session is being evicted
 	shares    *mqttparse.Subscriptions // nil unless there are any, or packets pass that may tell of some
+	security  *security                // nil unless its client comes over TLS
 }
 
 type state uint8
@@ -97,13 +102,14 @@ const (
 type leg struct {
 	fd      int32
 	is      legFlags
-	out     *buffer           // bytes this leg has not taken yet; nil while there are none
+	layer   layer             // between the socket and MQTT; nil if there is none
+	out     *buffer           // bytes this leg has not taken yet, as they go to the socket; nil while there are none
 	in      mqttparse.Tracker // follows the packets that this leg sends
 	bytes   uint64            // read from this leg
 	packets uint64
 }
 
-type legFlags uint16
+type legFlags uint32
 
 const (
 	open     legFlags = 1 << iota // fd is valid
@@ -120,6 +126,9 @@ const (
 	watched                       // it is among the loop's debts
 	patient                       // its TCP_USER_TIMEOUT is off, because it lives and does not read
 	spoke                         // it has sent something since somebody looked
+	incoming                      // like readable, but of the socket under a layer
+	farewell                      // its layer has said what ends the stream
+	shaking                       // of a backend: it is connected, and its TLS handshake is to come or under way
 )
 
 func (g *leg) has(f legFlags) bool { return g.is&f != 0 }
@@ -140,6 +149,14 @@ func (s *session) from(d Direction) *leg {
 }
 
 func (s *session) to(d Direction) *leg { return s.from(1 - d) }
+
+// legOf is the opposite of kindOf.
+func (s *session) legOf(k kind) *leg {
+	if k == kindBackend {
+		return &s.backend
+	}
+	return &s.client
+}
 
 // kindOf tells which of the two legs g is, for the poller.
 func (s *session) kindOf(g *leg) kind {

@@ -21,6 +21,8 @@ type Stats struct {
 	HeadersTrimmed uint64
 	// Nonconforming counts CONNECTs that were forwarded although they deviate from the standard, by deviation.
 	Nonconforming map[string]uint64
+	// Handshakes is the number of TLS handshakes with clients that are under way, or wait for their turn.
+	Handshakes int
 }
 
 // Stats sums up the loops. Each is asked in turn, between two rounds of its events: its counters are plain
@@ -31,6 +33,7 @@ func (p *Proxy) Stats() Stats {
 		slots := int64(len(l.sessions.chunks)) * slabSize * int64(unsafe.Sizeof(session{}))
 		sum.Memory += slots + l.pool.lent
 		sum.HeadersTrimmed += l.trimmed
+		sum.Handshakes += len(l.shaker.under) + len(l.shaker.queue)
 		for bit, n := range l.oddities {
 			if n > 0 {
 				sum.Nonconforming[mqttparse.Nonconforming(1<<bit).String()] += n
@@ -48,10 +51,14 @@ func (p *Proxy) Stats() Stats {
 
 // A SessionInfo describes one open session.
 type SessionInfo struct {
+	// ClientID is as the client sent it or, if Assigned, as the broker has given it to the client.
 	ClientID string
+	Assigned bool
 	Version  byte
 	Listener string
-	Remote   netip.AddrPort
+	// Route is empty if the client has none. SNI is the server name in its ClientHello, empty if there is none.
+	Route, SNI string
+	Remote     netip.AddrPort
 	// Target's Backend is nil while the session has no place.
 	Target Target
 	// Since is the time since accept.
@@ -102,8 +109,11 @@ func (p *Proxy) visit(l *loop, f func(l *loop, from, end uint32) bool) {
 func (l *loop) describe(s *session) SessionInfo {
 	return SessionInfo{
 		ClientID: s.clientID,
+		Assigned: s.assigned,
 		Version:  s.version,
 		Listener: s.listener.Name,
+		Route:    s.routeName(),
+		SNI:      s.sni(),
 		Remote:   s.remote,
 		Target:   s.target,
 		Since:    time.Duration(l.now - s.accepted),

@@ -36,6 +36,17 @@ func send(fd int32, b []byte) (int, syscall.Errno) {
 	}
 }
 
+// connected tells whether a socket that connects is connected: EAGAIN or ENOTCONN if not yet, and why if it never
+// will be. To send nothing asks the kernel just that.
+func connected(fd int32) syscall.Errno {
+	for {
+		_, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), 0, 0, unix.MSG_NOSIGNAL, 0, 0)
+		if errno != unix.EINTR {
+			return errno
+		}
+	}
+}
+
 // accept takes one connection from a listening socket. The new descriptor is non-blocking.
 func accept(listener int32) (int32, netip.AddrPort, syscall.Errno) {
 	var raw unix.RawSockaddrInet6 // large enough for both families

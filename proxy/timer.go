@@ -29,9 +29,8 @@ const never = math.MaxInt64
 
 // A timer is a session's place in the wheel.
 type timer struct {
-	deadline   int64 // tick, valid while armed
+	deadline   int64 // tick; 0 while it is not armed
 	prev, next *session
-	armed      bool
 }
 
 // set arms or moves the deadline of s to d from now.
@@ -40,7 +39,7 @@ func (w *wheel) set(s *session, now int64, d time.Duration) {
 	deadline := (now - w.lag + int64(d) + int64(tick) - 1) / int64(tick)
 	deadline = max(deadline, w.at+1)
 	head := &w.slots[deadline%wheelSlots]
-	s.timer = timer{deadline: deadline, next: *head, armed: true}
+	s.timer = timer{deadline: deadline, next: *head}
 	if *head != nil {
 		(*head).timer.prev = s
 	}
@@ -52,7 +51,7 @@ func (w *wheel) set(s *session, now int64, d time.Duration) {
 // clear disarms the deadline of s, if it has one.
 func (w *wheel) clear(s *session) {
 	t := &s.timer
-	if !t.armed {
+	if t.deadline == 0 {
 		return
 	}
 	if t.prev != nil {
