@@ -90,4 +90,7 @@ type Client struct {
 	Ordinal int
 	// Persistent tells that the session outlives the connection.
 	Persistent bool
+	// At is the backend that has the client's session although no rule about its id says so: the client was placed there
+	// before the broker has given it its id. It is empty for all others.
+	At string
 }

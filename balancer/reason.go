@@ -45,13 +45,14 @@ const (
 	Shunned                  // clients fail at home, or on the seat, of late
 	Full                     // home, or the seat, has as many connections as it may
 	AllFull                  // nobody can take the client: all that could have as many connections as they may
+	Resumed                  // the broker has given the client its id, and has its session
 )
 
 // Sticky tells whether the client went where it belongs, whoever else is there: a client that comes again
 // under the same circumstances gets the same backend.
 func (c Cause) Sticky() bool {
 	switch c {
-	case Home, Kept, TakenOver, SeatLease, OrdinalSeat, Planned:
+	case Home, Kept, TakenOver, SeatLease, OrdinalSeat, Planned, Resumed:
 		return true
 	case NoBackend, Spilled, Avoided, Retried, Fewest, Turn, Drawn, Newest, Lightest, Emptiest, Shunned, Full, AllFull:
 	}
@@ -99,6 +100,8 @@ func (c Cause) String() string {
 		return "full"
 	case AllFull:
 		return "all_full"
+	case Resumed:
+		return "resumed"
 	}
 	return "unknown"
 }
@@ -154,6 +157,8 @@ func (r Reason) words() string {
 		return "away from " + r.place() + ": " + r.Other + " has as many connections as it may"
 	case AllFull:
 		return "all backends have as many connections as they may"
+	case Resumed:
+		return "back at the broker that has given it its client id"
 	}
 	return "unknown"
 }

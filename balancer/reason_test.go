@@ -54,6 +54,7 @@ func sentences() map[Cause][]sentence {
 		},
 		Full:    {{"full", Reason{Other: "n1"}, "away from home: n1 has as many connections as it may"}},
 		AllFull: {{"all_full", Reason{}, "all backends have as many connections as they may"}},
+		Resumed: {{"resumed", Reason{}, "back at the broker that has given it its client id"}},
 	}
 }
 
@@ -90,7 +91,7 @@ func TestReasonsAreSentences(t *testing.T) {
 func TestStickyCauses(t *testing.T) {
 	t.Parallel()
 	for cause := range sentences() {
-		want := slices.Contains([]Cause{Home, Kept, TakenOver, SeatLease, OrdinalSeat, Planned}, cause)
+		want := slices.Contains([]Cause{Home, Kept, TakenOver, SeatLease, OrdinalSeat, Planned, Resumed}, cause)
 		if got := cause.Sticky(); got != want {
 			t.Errorf("%s: got sticky %v, want %v", cause, got, want)
 		}

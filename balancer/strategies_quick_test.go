@@ -344,8 +344,8 @@ func (h *history) checkReason(c Client, i int, why Reason, seats *Seats) {
 		if names := strings.Split(why.Other, ","); why.Other != "many" && !slices.Contains(names, h.snapshot.Backends[i].Name) {
 			h.fail(c, i, why, "want it to be one of them")
 		}
-	case Shunned, Full, AllFull:
-		h.fail(c, i, why, "nobody is shunned, and there is no limit")
+	case Shunned, Full, AllFull, Resumed:
+		h.fail(c, i, why, "nobody is shunned or known to be somewhere, and there is no limit")
 	case Lightest: // Other is where the client was before, which need not exist any more
 	case NoBackend, Home, Fewest, Turn, Drawn, Newest, Kept, TakenOver, SeatLease, OrdinalSeat, Planned:
 		if why.Other != "" {
