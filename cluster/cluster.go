@@ -47,7 +47,9 @@ type Options struct {
 	Attempts int
 	// Most bounds the connections of each backend; 0 is no bound.
 	Most int
-	// OverloadedConnects bounds the clients per second that are taken in without being known, see Brain.Known, while the
+	// Redirect sends MQTT 5 clients to the advertised addresses of their backends, see redirect.go.
+	Redirect bool
+	// OverloadedConnects bounds the clients per second that are taken in without being known, see Brain.Regular, while the
 	// state is OVERLOADED; 0 is no bound.
 	OverloadedConnects float64
 	// DialTimeout bounds connecting, all attempts of a client together; 0 means 3 s.
@@ -57,7 +59,9 @@ type Options struct {
 	// Sources are the local addresses to dial from; nil leaves the choice to the kernel.
 	Sources *proxy.Sources
 	// Header makes PROXY headers; nil sends none.
-	Header   *proxy.Header
+	Header *proxy.Header
+	// TLS is that with the backends; nil leaves the connections to them plain.
+	TLS      *proxy.BackendTLS
 	Observer Observer
 	Log      *slog.Logger
 	// Clock is the time in nanoseconds since any moment; it must never run backwards, nor be 0. nil means the time
@@ -90,8 +94,10 @@ type Cluster struct {
 
 	mu        sync.Mutex
 	brain     *balancer.Brain
-	learned   *balancer.Learned   // empty unless a rule asks for it
-	lessons   uint64              // changes of learned
+	learned   *balancer.Learned // empty unless a rule asks for it
+	lessons   uint64            // changes of learned
+	sent      redirects
+	settled   *memory[settled]    // clients that have got their ids from their brokers
 	current   []*backend          // in the order of the snapshot
 	backends  map[string]*backend // by name, with those that have left but still carry connections
 	applied   time.Time           // when the membership was last confirmed
@@ -162,6 +168,7 @@ func New(o Options) (*Cluster, error) {
 		brain: brain, learned: balancer.NewLearned(learnedClients), backends: make(map[string]*backend), since: time.Now(),
 		mover: balancer.NewMover(brain, o.mover(), o.Clock()), orders: make(map[string]order), leaving: make(map[leaver]leaving),
 	}
+	c.settled, c.sent.clients = newMemory[settled](settledClients), newMemory[sent](sentClients)
 	c.terms.Store(&terms{rules: found, attempts: o.Attempts, outliers: health.NewOutliers(o.Outliers)})
 	c.snapshot.Store(c.brain.Snapshot())
 	return c, nil

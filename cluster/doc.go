@@ -41,6 +41,7 @@
 //	members.go    the membership
 //	place.go      Place and Release
 //	identify.go   which client is in which group; learn.go, what SUBSCRIBE tells about it
+//	redirect.go   clients that are sent to their backend; assigned.go, those that have their id from it; memory.go
 //	tick.go       the clock, and what happens when it stood still
 //	breaker.go    who is kept from failing backends, and how many try a second one
 //	watch.go      reports and answers, and the vitals that are made of them; latency.go, why.go

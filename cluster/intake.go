@@ -18,7 +18,7 @@ type intake struct {
 // turnsAway tells whether a client that has just come has to come again later. The mutex is held.
 func (c *Cluster) turnsAway(client *balancer.Client, now int64) bool {
 	rate := c.options.OverloadedConnects
-	if rate == 0 || c.brain.State().Cluster != balancer.Overloaded || c.brain.Known(*client, now) {
+	if rate == 0 || c.brain.State().Cluster != balancer.Overloaded || c.brain.Regular(*client, now) {
 		return false
 	}
 	return !c.intake.takes(rate, now)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"log/slog"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -78,6 +79,7 @@ func (c *Cluster) check(set []balancer.Backend) (map[string]netip.AddrPort, bool
 // block.
 type news struct {
 	backend, address string
+	advertised       string // if clients are told, and only those of the same network can reach it
 	connections      int
 	moves, leaves    bool
 }
@@ -91,6 +93,10 @@ func (n *news) log(log *slog.Logger) {
 		log.Info("backend has a new address", backend, address)
 	default:
 		log.Info("backend joins", backend, address)
+	}
+	if n.advertised != "" {
+		log.Warn("clients are sent to a private address, which others cannot reach; give the backend a label advertise",
+			backend, slog.String("advertised", n.advertised))
 	}
 }
 
@@ -123,7 +129,11 @@ func (c *Cluster) join(set []balancer.Backend, addresses map[string]netip.AddrPo
 		}
 		joins, moves := c.enlist(b, s, addresses[s.Name])
 		if joins || moves {
-			changes = append(changes, news{backend: s.Name, address: s.Address, moves: moves})
+			n := news{backend: s.Name, address: s.Address, moves: moves}
+			if to := b.target.Advertised; c.options.Redirect && secluded(to) {
+				n.advertised = to
+			}
+			changes = append(changes, n)
 		}
 	}
 	names, left := make([]string, 0, len(addresses)), []*backend(nil)
@@ -172,14 +182,24 @@ func (c *Cluster) enlist(b *backend, s *balancer.Backend, address netip.AddrPort
 	if joins {
 		b.since = time.Time{} // its phase begins, even if it is the one in which it left
 	}
-	if b.target == nil || b.target.Address != address {
+	if b.target == nil || b.target.Address != address || b.target.Advertised != advertised(s) || b.target.Host != hostOf(s) {
 		b.target = &proxy.Backend{
-			Cluster: c.options.Name, Name: s.Name, Address: address, Sources: c.options.Sources, Header: c.options.Header,
+			Cluster: c.options.Name, Name: s.Name, Address: address, Advertised: advertised(s), Sources: c.options.Sources, Header: c.options.Header,
 			DialTimeout: c.options.DialTimeout, FirstByteTimeout: c.options.FirstByteTimeout,
+			TLS: c.options.TLS, Host: hostOf(s),
 		}
 	}
 	b.listed, b.address, b.leaving = true, s.Address, s.Phase == balancer.Draining
 	return joins, moves
+}
+
+// hostOf is the name, or else the IP address, that a backend's certificate should have.
+func hostOf(b *balancer.Backend) string {
+	host, _, err := net.SplitHostPort(b.Address)
+	if err != nil {
+		host = b.Address
+	}
+	return cmp.Or(b.Host, host)
 }
 
 // align brings the cluster in line with the brain, whose snapshot may be a new one. The mutex is held.

@@ -39,6 +39,8 @@ func (c *Cluster) place(r *proxy.Request, who identity, terms *terms) (proxy.Tar
 	if !again && c.turnsAway(&client, now) {
 		return proxy.Target{}, proxy.ErrOverloaded
 	}
+	client.At = c.where(r.ClientID, now)
+	c.cameBack(r.ClientID, now)
 	c.shun(terms.outliers, now)
 	i, why := c.brain.Place(client, r.Tried, now)
 	if i < 0 {
@@ -58,11 +60,13 @@ func (c *Cluster) place(r *proxy.Request, who identity, terms *terms) (proxy.Tar
 			c.sticky++
 		}
 	}
+	c.settle(&client, b.name, r.Connect.SessionExpiry)
 	rate := c.brain.Rate(client.ID)
 	return proxy.Target{
 		Backend: b.target, Reason: why, Rate: float32(rate), Noted: rate > 0,
 		Learn: c.teachable(&client, who), Learned: learned != "" && why.Group != "",
-		Another: c.another(i, &client, len(r.Tried), terms.attempts, now),
+		Another:  c.another(i, &client, len(r.Tried), terms.attempts, now),
+		Redirect: c.redirects(r, &client, b, now),
 	}, nil
 }
 
@@ -71,7 +75,7 @@ func (c *Cluster) place(r *proxy.Request, who identity, terms *terms) (proxy.Tar
 func (c *Cluster) Release(clientID string, t proxy.Target, o proxy.Outcome) {
 	client := memberOf(clientID, t.Reason.Group)
 	name := t.Backend.Name
-	now, doubtful := c.release(client, name, o)
+	now, doubtful := c.release(client, name, t.Reason, o)
 	if o == proxy.Moved {
 		c.moved(clientID, name)
 	}
@@ -87,10 +91,17 @@ func (c *Cluster) Release(clientID string, t proxy.Target, o proxy.Outcome) {
 	}
 }
 
-func (c *Cluster) release(client balancer.Client, name string, o proxy.Outcome) (now int64, doubtful bool) {
+func (c *Cluster) release(client balancer.Client, name string, why balancer.Reason, o proxy.Outcome) (now int64, doubtful bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now = c.now()
+	c.unsettle(client.ID, name, o, now)
+	if o == proxy.Redirected {
+		c.sent.count++
+		if why.Cause == balancer.Fewest && c.holdPlace(client.ID, name, now) {
+			return now, c.doubtful(now)
+		}
+	}
 	c.brain.Release(client, name, leaveOf(o), now)
 	if failed(o) {
 		b := c.backends[name]
@@ -106,9 +117,9 @@ func (c *Cluster) release(client balancer.Client, name string, o proxy.Outcome) 
 // among them: Answered knows the code.
 func failed(o proxy.Outcome) bool {
 	switch o {
-	case proxy.Refused, proxy.TimedOut, proxy.Unreachable, proxy.NoPort, proxy.NoDescriptor, proxy.Stalled:
+	case proxy.Refused, proxy.TimedOut, proxy.Unreachable, proxy.NoPort, proxy.NoDescriptor, proxy.Stalled, proxy.TLSFailed:
 		return true
-	case proxy.Served, proxy.ClientLeft, proxy.Rejected, proxy.Moved, proxy.Busy:
+	case proxy.Served, proxy.ClientLeft, proxy.Rejected, proxy.Moved, proxy.Busy, proxy.Redirected:
 	}
 	return false
 }

@@ -47,12 +47,13 @@ func TestTargets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := newRig(t, cluster.Options{Header: header, FirstByteTimeout: 15 * time.Second})
+	secured := new(proxy.BackendTLS)
+	r := newRig(t, cluster.Options{Header: header, TLS: secured, FirstByteTimeout: 15 * time.Second})
 	r.Apply(set("a"))
 	one, two := r.place("one"), r.place("two")
 	want := proxy.Backend{
-		Cluster: "hivemq", Name: "a", Address: netip.MustParseAddrPort("10.0.0.1:1883"), Header: header,
-		DialTimeout: 3 * time.Second, FirstByteTimeout: 15 * time.Second,
+		Cluster: "hivemq", Name: "a", Address: netip.MustParseAddrPort("10.0.0.1:1883"), Advertised: "10.0.0.1:1883", Header: header,
+		DialTimeout: 3 * time.Second, FirstByteTimeout: 15 * time.Second, TLS: secured, Host: "10.0.0.1",
 	}
 	if *one.Backend != want {
 		t.Errorf("got %+v, want %+v", *one.Backend, want)
@@ -130,21 +131,21 @@ func TestOutcomes(t *testing.T) {
 	r.Apply(set("a"))
 	for _, o := range []proxy.Outcome{
 		proxy.Served, proxy.ClientLeft, proxy.Refused, proxy.Refused, proxy.TimedOut,
-		proxy.Unreachable, proxy.NoPort, proxy.NoDescriptor, proxy.Stalled,
+		proxy.Unreachable, proxy.NoPort, proxy.NoDescriptor, proxy.Stalled, proxy.TLSFailed,
 	} {
 		r.Release("c", r.place("c"), o)
 	}
 	b := r.backend("a")
-	want := map[string]uint64{"refused": 2, "timeout": 1, "unreachable": 1, "no_local_port": 1, "no_descriptor": 1, "stalled": 1}
+	want := map[string]uint64{"refused": 2, "timeout": 1, "unreachable": 1, "no_local_port": 1, "no_descriptor": 1, "stalled": 1, "tls_failed": 1}
 	if fmt.Sprint(b.Failures) != fmt.Sprint(want) {
 		t.Errorf("got failures %v, want %v", b.Failures, want)
 	}
-	if b.Connections != 0 || b.Placed != 9 {
-		t.Errorf("got %d connections, %d placed, want 0 and 9", b.Connections, b.Placed)
+	if b.Connections != 0 || b.Placed != 10 {
+		t.Errorf("got %d connections, %d placed, want 0 and 10", b.Connections, b.Placed)
 	}
 	told := []string{
 		"hivemq a refused", "hivemq a refused", "hivemq a timeout", "hivemq a unreachable",
-		"hivemq a no_local_port", "hivemq a no_descriptor", "hivemq a stalled",
+		"hivemq a no_local_port", "hivemq a no_descriptor", "hivemq a stalled", "hivemq a tls_failed",
 	}
 	if !slices.Equal(r.heard.failures, told) {
 		t.Errorf("got told %q, want %q", r.heard.failures, told)

@@ -107,10 +107,12 @@ func (o *Options) takeOver(next *Options) {
 	o.Moves = next.Moves
 	o.Attempts = next.Attempts
 	o.Most = next.Most
+	o.Redirect = next.Redirect
 	o.OverloadedConnects = next.OverloadedConnects
 	o.DialTimeout = next.DialTimeout
 	o.FirstByteTimeout = next.FirstByteTimeout
 	o.Header = next.Header
+	o.TLS = next.TLS
 	if !o.Sources.Same(next.Sources) { // else what they have counted goes on
 		o.Sources = next.Sources
 	}
@@ -132,6 +134,7 @@ func (c *Cluster) describe(t *proxy.Backend) *proxy.Backend {
 	next := *t
 	next.Sources = c.options.Sources
 	next.Header, next.DialTimeout, next.FirstByteTimeout = c.options.Header, c.options.DialTimeout, c.options.FirstByteTimeout
+	next.TLS = c.options.TLS
 	if next == *t {
 		return t
 	}

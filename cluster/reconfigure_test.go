@@ -185,7 +185,7 @@ func TestReconfigureTargets(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, cluster.Options{Strategy: "client-hash"})
 	r.Apply(set("a"))
-	first := r.place("c").Backend
+	first, secured := r.place("c").Backend, new(proxy.BackendTLS)
 	r.reconfigure(cluster.Options{Strategy: "client-hash"})
 	if got := r.place("c").Backend; got != first {
 		t.Errorf("got target %+v, want the same one as before: nothing has changed", got)
@@ -204,9 +204,9 @@ func TestReconfigureTargets(t *testing.T) {
 	if got := r.place("c").Backend; got != withSources {
 		t.Error("got another target, want the same one with the same addresses: what they have counted goes on")
 	}
-	r.reconfigure(cluster.Options{Strategy: "client-hash", DialTimeout: time.Second, FirstByteTimeout: 2 * time.Second, Header: header, Attempts: 1})
+	r.reconfigure(cluster.Options{Strategy: "client-hash", DialTimeout: time.Second, FirstByteTimeout: 2 * time.Second, Header: header, TLS: secured, Attempts: 1})
 	want := *first
-	want.DialTimeout, want.FirstByteTimeout, want.Header = time.Second, 2*time.Second, header
+	want.DialTimeout, want.FirstByteTimeout, want.Header, want.TLS = time.Second, 2*time.Second, header, secured
 	if got := r.place("c").Backend; *got != want {
 		t.Errorf("got target %+v, want %+v", got, want)
 	}
@@ -218,7 +218,7 @@ func TestReconfigureTargets(t *testing.T) {
 	}
 	r.Apply(set("a", "b"))
 	for i := range 10 {
-		if got := r.place(fmt.Sprint("d", i)).Backend; got.DialTimeout != time.Second || got.Header != header {
+		if got := r.place(fmt.Sprint("d", i)).Backend; got.DialTimeout != time.Second || got.Header != header || got.TLS != secured {
 			t.Errorf("got target %+v, want the new settings for one that joins too", got)
 		}
 	}

@@ -29,6 +29,10 @@ type Status struct {
 	GroupMembers int `json:"group_members"`
 	// Learned counts the clients that are remembered with the group that they have subscribed to.
 	Learned int `json:"learned_clients,omitempty"`
+	// Settled counts the clients that are remembered because their broker has given them their id.
+	Settled int `json:"assigned_clients,omitempty"`
+	// Redirected counts the clients that were told to go to their backend without mqttlb.
+	Redirected uint64 `json:"redirected,omitempty"`
 	// Sticky is the share of clients with an id that went where they belong, 0…1: home by their hash, or back to
 	// their seat in their group. It is 1 while nobody has come.
 	Sticky float64 `json:"sticky_ratio"`
@@ -49,7 +53,7 @@ func (c *Cluster) Status() Status {
 	}
 	status.Forced, status.Moves = c.brain.State().Forced, c.moves(now)
 	status.Groups, status.GroupMembers = c.brain.Groups().Len()
-	status.Learned = c.learned.Len()
+	status.Learned, status.Settled, status.Redirected = c.learned.Len(), c.settled.len(), c.sent.count
 	for _, name := range slices.Sorted(maps.Keys(c.backends)) {
 		b := c.show(c.backends[name], s, now)
 		status.Backends = append(status.Backends, b)
@@ -95,6 +99,9 @@ type Explanation struct {
 	Backend string `json:"backend"`
 	Address string `json:"address,omitempty"`
 	Reason  string `json:"reason"`
+	// Redirect is the address to which the client would be sent, if it speaks MQTT 5 and does not come from there; empty
+	// if it is relayed.
+	Redirect string `json:"redirect,omitempty"`
 	// Otherwise is where the client would go if that backend left, and then the next, to the end.
 	Otherwise []Choice `json:"otherwise"`
 }
@@ -120,6 +127,7 @@ func (c *Cluster) Explain(clientID string, persistent bool) Explanation {
 	}
 	client := c.member(clientID, persistent, who, learned)
 	s, now := c.brain.Snapshot(), c.now()
+	client.At = c.where(clientID, now)
 	c.shun(c.terms.Load().outliers, now)
 	e := Explanation{
 		Cluster: c.options.Name, ClientID: clientID, Strategy: c.options.Strategy, State: c.brain.State().Cluster.String(),
@@ -136,6 +144,9 @@ func (c *Cluster) Explain(clientID string, persistent bool) Explanation {
 			return e
 		case e.Backend == "":
 			e.Backend, e.Address, e.Reason = s.Backends[i].Name, s.Backends[i].Address, why.String()
+			if c.eligible(&client) {
+				e.Redirect = c.current[i].target.Advertised
+			}
 		default:
 			e.Otherwise = append(e.Otherwise, Choice{Backend: s.Backends[i].Name, Reason: why.String()})
 		}

@@ -18,7 +18,7 @@ func TestReconfigureTakesOverEveryOption(t *testing.T) {
 	fixed := []string{"Name", "Observer", "Events", "Log", "Clock"}
 	next := Options{
 		Rules: []GroupRule{{Learn: true}}, Members: func([]balancer.Backend) {}, Events: func(Event) {},
-		Header: new(proxy.Header), Sources: proxy.NewSources([]netip.Addr{netip.MustParseAddr("10.0.0.5")}), Log: slog.New(slog.DiscardHandler), Clock: func() int64 { return 1 },
+		Header: new(proxy.Header), TLS: new(proxy.BackendTLS), Sources: proxy.NewSources([]netip.Addr{netip.MustParseAddr("10.0.0.5")}), Log: slog.New(slog.DiscardHandler), Clock: func() int64 { return 1 },
 	}
 	set := reflect.ValueOf(&next).Elem()
 	for _, field := range set.Fields() {

@@ -63,6 +63,7 @@ func (c *Cluster) tick() (turns []turn, circuits []circuitTurn, stood int64) {
 	if c.options.Watched {
 		c.vital(now)
 	}
+	c.endPlaces(now)
 	changes := c.brain.Tick(now)
 	c.align()
 	c.forgetTheGone()

@@ -110,11 +110,11 @@ func classOf(clientID string) uint64 {
 // got an answer was said by Answered.
 func eventOf(o proxy.Outcome) (health.Event, bool) {
 	switch o {
-	case proxy.Refused, proxy.TimedOut, proxy.Unreachable:
+	case proxy.Refused, proxy.TimedOut, proxy.Unreachable, proxy.TLSFailed:
 		return health.ConnectFailed, true
 	case proxy.Stalled:
 		return health.Silent, true
-	case proxy.Served, proxy.ClientLeft, proxy.NoPort, proxy.NoDescriptor, proxy.Rejected, proxy.Moved, proxy.Busy:
+	case proxy.Served, proxy.ClientLeft, proxy.NoPort, proxy.NoDescriptor, proxy.Rejected, proxy.Moved, proxy.Busy, proxy.Redirected:
 	}
 	return 0, false
 }
