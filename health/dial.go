@@ -18,13 +18,13 @@ import (
 type Dialing struct {
 	// Dial opens the connection; nil uses a net.Dialer. It is where a source address can be set.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// Preface returns what is to be sent first, before any TLS: ProxyHeader or LocalHeader for backends
+	// Preface returns what is to be sent first, before any TLS: ProxyHeader, ProxyLine or LocalHeader for backends
 	// that expect a PROXY header, nil for all others. It is sent together with what follows, in one write
 	// (protocol.md, D8).
 	Preface func(net.Conn) []byte
-	// TLS is for backends that speak TLS, nil for those that do not. Without a ServerName, the name in the
-	// broker's certificate must be the backend's Host, or its IP address if it has none.
-	TLS *tls.Config
+	// TLS gives what a connection to a backend with this host begins TLS with: its Host, or its IP address if it has
+	// none. nil is for backends that do not speak TLS.
+	TLS func(host string) *tls.Config
 }
 
 // ProxyHeader returns a PROXY protocol v2 header with the connection's own addresses: the client whom the
@@ -32,13 +32,29 @@ type Dialing struct {
 // mosquitto closes those without a word (protocol.md, 1.2), and a check that is refused for its header
 // checks nothing.
 func ProxyHeader(c net.Conn) []byte {
-	h := proxyproto.HeaderProxyFromAddrs(2, c.LocalAddr(), c.RemoteAddr())
-	if h.Command != proxyproto.PROXY { // not TCP: there is nothing to tell
-		return LocalHeader(c)
+	if b := addressHeader(c, 2); b != nil {
+		return b
+	}
+	return LocalHeader(c)
+}
+
+// ProxyLine is ProxyHeader with version 1 of the protocol.
+func ProxyLine(c net.Conn) []byte {
+	if b := addressHeader(c, 1); b != nil {
+		return b
+	}
+	return []byte("PROXY UNKNOWN\r\n")
+}
+
+// addressHeader returns a header with the connection's own addresses, or nil if it is none of TCP.
+func addressHeader(c net.Conn, version byte) []byte {
+	h := proxyproto.HeaderProxyFromAddrs(version, c.LocalAddr(), c.RemoteAddr())
+	if h.Command != proxyproto.PROXY {
+		return nil
 	}
 	b, err := h.Format()
 	if err != nil {
-		return LocalHeader(c)
+		return nil
 	}
 	return b
 }
@@ -93,9 +109,7 @@ func (d *Dialing) begin(ctx context.Context, l *link, serverName string, first [
 	if err := send(l.Conn, preface); err != nil {
 		return err
 	}
-	config := d.TLS.Clone()
-	config.ServerName = cmp.Or(config.ServerName, serverName)
-	secured := tls.Client(l.Conn, config)
+	secured := tls.Client(l.Conn, d.TLS(serverName))
 	if err := secured.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("TLS handshake: %w", err)
 	}

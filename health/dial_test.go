@@ -3,6 +3,7 @@ package health_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -75,7 +76,16 @@ func TestPrefaces(t *testing.T) {
 	if h := headerOf(t, health.ProxyHeader(v6)); !h.Command.IsProxy() || h.SourceAddr.String() != "[2001:db8::1]:1" || h.DestinationAddr.String() != "[2001:db8::2]:2" {
 		t.Errorf("IPv6: got %+v", h)
 	}
+	if got, want := string(health.ProxyLine(v4)), "PROXY TCP4 10.0.0.1 10.0.0.2 4660 1883\r\n"; got != want {
+		t.Errorf("version 1: got %q, want %q", got, want)
+	}
+	if got, want := string(health.ProxyLine(v6)), "PROXY TCP6 2001:db8::1 2001:db8::2 1 2\r\n"; got != want {
+		t.Errorf("version 1, IPv6: got %q, want %q", got, want)
+	}
 	unix := addressed{local: &net.UnixAddr{Name: "@"}, remote: &net.UnixAddr{Name: "/x"}}
+	if got, want := string(health.ProxyLine(unix)), "PROXY UNKNOWN\r\n"; got != want {
+		t.Errorf("version 1 without addresses: got %q, want %q", got, want)
+	}
 	for name, b := range map[string][]byte{"LOCAL": health.LocalHeader(v4), "PROXY for a connection without addresses": health.ProxyHeader(unix)} {
 		if h := headerOf(t, b); !h.Command.IsLocal() {
 			t.Errorf("%s: got %+v, want the command LOCAL", name, h)
@@ -118,7 +128,9 @@ func TestMQTTOverTLS(t *testing.T) {
 			script(f, secured)
 		}
 	}
-	dialing := health.Dialing{Preface: health.LocalHeader, TLS: &tls.Config{RootCAs: pool}}
+	name := ""
+	secure := func(host string) *tls.Config { return &tls.Config{RootCAs: pool, ServerName: cmp.Or(name, host)} }
+	dialing := health.Dialing{Preface: health.LocalHeader, TLS: secure}
 	p := mqtt(t, health.MQTTOptions{Dialing: dialing})
 
 	f := serve(t, overTLS(answer(connackV5(0)...)))
@@ -130,7 +142,7 @@ func TestMQTTOverTLS(t *testing.T) {
 	}
 	b.Host = ""
 	wanted{err: "TLS handshake"}.check(t, probe(t, p, b, 0, patience)) // the certificate is not for the address
-	dialing.TLS.ServerName = "broker.example"
+	name = "broker.example"
 	wanted{version: 5}.check(t, probe(t, mqtt(t, health.MQTTOptions{Dialing: dialing}), b, 0, patience))
 
 	old := serve(t, overTLS(only311(func(net.Conn) {})))

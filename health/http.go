@@ -34,7 +34,8 @@ type HTTPOptions struct {
 	DrainStatus []int
 	// UnsettledStatus are the statuses of a broker that works and is not ready for clients yet; nil means none.
 	UnsettledStatus []int
-	// Dial and TLS are as in Dialing; without TLS, the system's certificate authorities count for https.
+	// Dial is as in Dialing. TLS is for https; without it, the system's certificate authorities count. Without a
+	// ServerName, that of the URL must be in the certificate.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	TLS  *tls.Config
 }
@@ -126,7 +127,7 @@ func (p *HTTP) request(ctx context.Context, b *balancer.Backend) (*http.Request,
 	d := &Dialing{Dial: p.dial}
 	port := "80"
 	if request.URL.Scheme == "https" {
-		port, d.TLS = "443", p.tls
+		port, d.TLS = "443", p.encryption
 	}
 	host := request.URL.Hostname()
 	if name, err := valueOf("host", b); err == nil && name == host {
@@ -136,6 +137,13 @@ func (p *HTTP) request(ctx context.Context, b *balancer.Backend) (*http.Request,
 		}
 	}
 	return request, d, net.JoinHostPort(host, cmp.Or(request.URL.Port(), port)), nil
+}
+
+// encryption is Dialing.TLS.
+func (p *HTTP) encryption(host string) *tls.Config {
+	config := p.tls.Clone()
+	config.ServerName = cmp.Or(config.ServerName, host)
+	return config
 }
 
 // escapeForURL keeps a value from becoming more than a part of a host, or of a path.
