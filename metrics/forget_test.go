@@ -22,6 +22,7 @@ func TestForget(t *testing.T) {
 		m.Refused(listener, "connections")
 		m.Cut(listener, "packet_size")
 		m.Contested(listener)
+		m.Redirected(listener, cluster)
 		m.Lost(listener)
 		m.Placed(cluster, "client-hash", "home")
 		m.DialFailed(cluster, "b", "refused")

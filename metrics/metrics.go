@@ -31,6 +31,7 @@ type Metrics struct {
 	connectSeconds *prometheus.HistogramVec
 	refused        *prometheus.CounterVec
 	contested      *prometheus.CounterVec
+	redirects      *prometheus.CounterVec
 	connack        *prometheus.CounterVec
 	placements     *prometheus.CounterVec
 	dialFailures   *prometheus.CounterVec
@@ -40,6 +41,8 @@ type Metrics struct {
 	reloadOK       prometheus.Gauge
 	reloadTime     prometheus.Gauge
 	discovery      discovery
+	certificates   certificates
+	handshakes     handshakes
 }
 
 // New registers everything. The Go runtime's and the process's own metrics are included.
@@ -47,7 +50,7 @@ func New(s Sources) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		connects: counters("connects_total",
-			"Connections by result: accepted or rejected by the broker, refused by mqttlb, or lost before CONNACK.", "listener", "result"),
+			"Connections by result: accepted or rejected by the broker, refused by mqttlb, redirected to the broker, or lost before CONNACK.", "listener", "result"),
 		connectSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "mqttlb_connect_seconds",
 			Help:    "Time from accept to the broker's CONNACK.",
@@ -56,6 +59,8 @@ func New(s Sources) *Metrics {
 		refused: counters("refused_total", "Connections that mqttlb itself closed, by reason.", "listener", "reason"),
 		contested: counters("takeovers_total",
 			"CONNECT packets with a client id that two addresses have used in turn at least six times within a minute: two devices share it.", "listener"),
+		redirects: counters("redirects_total",
+			"MQTT 5 clients that were told to go to their backend without mqttlb.", "cluster"),
 		connack: counters("connack_total", "CONNACK packets from brokers, by return or reason code.", "cluster", "code"),
 		placements: counters("placements_total",
 			"Decisions of the placement, by strategy and reason.", "cluster", "strategy", "reason"),
@@ -75,10 +80,14 @@ func New(s Sources) *Metrics {
 		reloadTime: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mqttlb_config_last_reload_success_timestamp_seconds", Help: "When a configuration was last taken over.",
 		}),
-		discovery: newDiscovery(),
+		discovery:    newDiscovery(),
+		certificates: newCertificates(),
+		handshakes:   newHandshakes(),
 	}
 	m.registry.MustRegister(m.discovery.collectors()...)
-	m.registry.MustRegister(m.connects, m.connectSeconds, m.refused, m.contested, m.connack, m.placements, m.dialFailures, m.evictions, m.returnSeconds, m.reloads, m.reloadOK, m.reloadTime,
+	m.registry.MustRegister(m.certificates.collectors()...)
+	m.registry.MustRegister(m.handshakes.collectors()...)
+	m.registry.MustRegister(m.connects, m.connectSeconds, m.refused, m.contested, m.redirects, m.connack, m.placements, m.dialFailures, m.evictions, m.returnSeconds, m.reloads, m.reloadOK, m.reloadTime,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &stateCollector{s})
 	return m
 }
@@ -123,8 +132,20 @@ func (m *Metrics) Refused(listener, reason string) {
 // Cut counts a connection that mqttlb closed after a broker had answered, which counted it already.
 func (m *Metrics) Cut(listener, reason string) { m.refused.WithLabelValues(listener, reason).Inc() }
 
+// Redirected counts a client that was told to go to its backend without mqttlb.
+func (m *Metrics) Redirected(listener, cluster string) {
+	m.connects.WithLabelValues(listener, "redirected").Inc()
+	m.redirects.WithLabelValues(cluster).Inc()
+}
+
 // Contested counts a CONNECT with a client id that two devices share.
 func (m *Metrics) Contested(listener string) { m.contested.WithLabelValues(listener).Inc() }
+
+// PassedThrough counts a client whose bytes are not decrypted: its broker has begun to answer.
+func (m *Metrics) PassedThrough(listener, cluster string, after time.Duration) {
+	m.connects.WithLabelValues(listener, "accepted").Inc()
+	m.connectSeconds.WithLabelValues(cluster).Observe(after.Seconds())
+}
 
 // Lost counts a connection that ended before the broker's CONNACK without mqttlb's doing.
 func (m *Metrics) Lost(listener string) { m.connects.WithLabelValues(listener, "lost").Inc() }

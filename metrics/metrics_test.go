@@ -1,6 +1,7 @@
 package metrics_test
 
 import (
+	"crypto/tls"
 	"flag"
 	"maps"
 	"net/http"
@@ -32,11 +33,13 @@ func busy() *metrics.Metrics {
 		Traffic: func() metrics.Traffic {
 			return metrics.Traffic{
 				Connections:       map[string]int{"mqtt": 12, "tls": 0},
+				Routes:            []metrics.Route{{Listener: "tls", Name: "tenant-a", Connections: 5}},
 				Waiting:           map[string]int{"mqtt": 3, "tls": 0},
 				Bytes:             [2]uint64{1000, 2000},
 				Packets:           [2]map[string]uint64{{"connect": 12, "publish": 1 << 40}, {"connack": 11}},
 				Memory:            65536,
 				HeadersTrimmed:    3,
+				Handshakes:        2,
 				Nonconforming:     map[string]uint64{"reserved-flags": 2},
 				AccessLogsDropped: 4,
 			}
@@ -67,6 +70,14 @@ func busy() *metrics.Metrics {
 	m.Refused("tls", "http")
 	m.Cut("mqtt", "packet_size")
 	m.Contested("mqtt")
+	m.Redirected("mqtt", "hivemq")
+	m.CertificatesExpire("tls", map[string]time.Time{"host.test": time.Unix(1_800_000_000, 0)})
+	m.Handshook("tls", "", tls.VersionTLS13, false, 3*time.Millisecond)
+	m.Handshook("tls", "", tls.VersionTLS12, true, 2*time.Millisecond)
+	m.Handshook("tls", "tls_expired", 0, false, time.Second)
+	m.HandshookBackend("hivemq", "", tls.VersionTLS13, false)
+	m.HandshookBackend("hivemq", "", tls.VersionTLS12, true)
+	m.HandshookBackend("hivemq", "tls_wrong_name", 0, false)
 	m.Lost("mqtt")
 	m.Placed("hivemq", "client-hash", "home")
 	m.Placed("hivemq", "client-hash", "home")
@@ -144,6 +155,7 @@ var contract = map[string]string{
 	"mqttlb_backend_connect_failures_total":           "backend cluster reason",
 	"mqttlb_connack_total":                            "cluster code",
 	"mqttlb_placements_total":                         "cluster reason strategy",
+	"mqttlb_redirects_total":                          "cluster",
 	"mqttlb_sticky_ratio":                             "cluster",
 	"mqttlb_cluster_state":                            "cluster state",
 	"mqttlb_groups":                                   "cluster",
@@ -176,7 +188,14 @@ var contract = map[string]string{
 	"mqttlb_nonconforming_total":                          "kind",
 	"mqttlb_access_log_dropped_total":                     "",
 	"mqttlb_connects_waiting":                             "listener",
+	"mqttlb_route_connections":                            "listener route",
 	"mqttlb_takeovers_total":                              "listener",
+	"mqttlb_certificate_expiry_timestamp_seconds":         "listener name",
+	"mqttlb_certificate_reloads_total":                    "result",
+	"mqttlb_tls_handshakes_total":                         "listener result version",
+	"mqttlb_backend_tls_handshakes_total":                 "cluster result version",
+	"mqttlb_tls_handshake_seconds":                        "listener",
+	"mqttlb_tls_handshakes_under_way":                     "",
 }
 
 // No metric has other labels than the contract says: above all no client id and no topic, or the number of
@@ -240,6 +259,8 @@ func TestWithoutSources(t *testing.T) {
 	t.Parallel()
 	got := regexp.MustCompile(`(?m)^#.*\n`).ReplaceAllString(ours(scrape(t, metrics.New(metrics.Sources{Version: "v", Commit: "c", GoVersion: "g"}))), "")
 	want := `mqttlb_build_info{commit="c",go_version="g",version="v"} 1
+mqttlb_certificate_reloads_total{result="failure"} 0
+mqttlb_certificate_reloads_total{result="success"} 0
 mqttlb_config_last_reload_success_timestamp_seconds 0
 mqttlb_config_last_reload_successful 0
 `

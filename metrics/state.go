@@ -18,14 +18,22 @@ type Sources struct {
 	Clusters                   func() []Cluster
 }
 
+// Route is one route of a listener.
+type Route struct {
+	Listener, Name string
+	Connections    int
+}
+
 // Traffic is what the data path has counted.
 type Traffic struct {
 	Connections       map[string]int // open, by listener
+	Routes            []Route        // with their open connections
 	Waiting           map[string]int // those that have sent CONNECT and wait to be let in
 	Bytes             [2]uint64      // up (from clients), down
 	Packets           [2]map[string]uint64
 	Memory            int64 // bytes
 	HeadersTrimmed    uint64
+	Handshakes        int // of TLS, under way
 	Nonconforming     map[string]uint64
 	AccessLogsDropped uint64
 }
@@ -97,11 +105,13 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 var (
 	descConnections = desc("connections", "Open client connections.", "listener")
+	descRoutes      = desc("route_connections", "Open client connections of the routes of listeners.", "listener", "route")
 	descWaiting     = desc("connects_waiting", "Clients that have sent CONNECT and wait to be let in, because there are too many for the listener's rate.", "listener")
 	descBytes       = desc("bytes_total", "Bytes carried; up is from clients to brokers.", "direction")
 	descPackets     = desc("packets_total", "MQTT packets carried, by type.", "direction", "type")
 	descMemory      = desc("sessions_bytes", "Memory held for sessions and their pending bytes.")
 	descTrimmed     = desc("proxy_header_trimmed_total", "PROXY headers from which a field was left out.")
+	descShaking     = desc("tls_handshakes_under_way", "TLS handshakes with clients that have begun and are not done, or wait for their turn.")
 	descOdd         = desc("nonconforming_total", "CONNECT packets that were forwarded although they deviate from the standard.", "kind")
 	descLogDropped  = desc("access_log_dropped_total", "Access log lines that were not written because the log was too slow.")
 	descSticky      = desc("sticky_ratio", "Share of clients with an id that went where they belong: home by hash, or to their seat in their group.", "cluster")
@@ -135,7 +145,7 @@ type stateCollector struct{ Sources }
 // Describe implements prometheus.Collector.
 func (c *stateCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descConnections, descWaiting, descBytes, descPackets, descMemory, descTrimmed, descOdd, descLogDropped, descSticky, descState,
+		descConnections, descRoutes, descWaiting, descBytes, descPackets, descMemory, descTrimmed, descShaking, descOdd, descLogDropped, descSticky, descState,
 		descGroups, descMembers, descSpread, descLearned, descPending, descAway, descLost, descLevelling,
 		descExhausted, descUsed, descLimit, descPressure, descPhase, descWeight, descUp, descCircuit, descFactor, descLoad, descReported, descConnected, descBuild,
 	} {
@@ -157,6 +167,9 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 		for listener, n := range t.Connections {
 			gauge(descConnections, float64(n), listener)
 		}
+		for _, r := range t.Routes {
+			gauge(descRoutes, float64(r.Connections), r.Listener, r.Name)
+		}
 		for listener, n := range t.Waiting {
 			gauge(descWaiting, float64(n), listener)
 		}
@@ -168,6 +181,7 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 		}
 		gauge(descMemory, float64(t.Memory))
 		count(descTrimmed, t.HeadersTrimmed)
+		gauge(descShaking, float64(t.Handshakes))
 		for kind, n := range t.Nonconforming {
 			count(descOdd, n, kind)
 		}
