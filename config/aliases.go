@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/goccy/go-yaml/ast"
 )
@@ -100,6 +101,10 @@ func (d *decoder) resolve(n ast.Node, path string) (ast.Node, bool) {
 			n = at.Value
 		case *ast.AliasNode:
 			anchor, ok := d.anchors[at.Value.GetToken().Value]
+			if name := at.Value.GetToken().Value; !ok && strings.HasPrefix(name, ".") {
+				d.decoding(start(at), path, "a value that begins with * is an alias in YAML; put it in quotes: \"*%s\"", name)
+				return nil, false
+			}
 			if !ok || !before(start(anchor), start(at)) {
 				d.decoding(start(at), path, "no anchor &%s comes before this alias; write the value out", at.Value.GetToken().Value)
 				return nil, false

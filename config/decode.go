@@ -57,7 +57,7 @@ func (d *decoder) value(n ast.Node, v reflect.Value, path string, f field, at po
 	switch {
 	case scalar:
 		d.where[path] = start(n)
-		d.scalar(n, v, path, k)
+		d.scalar(n, v, path, k, f)
 	case isSection(v.Type()) && f.off != "" && isOff(n):
 		d.decoding(start(n), path, "%s must be keys and values (key: value), got %s; write %s", path, n.GetToken().Value, f.off)
 	case isSection(v.Type()):
@@ -73,7 +73,7 @@ func (d *decoder) value(n ast.Node, v reflect.Value, path string, f field, at po
 	}
 }
 
-func (d *decoder) scalar(n ast.Node, v reflect.Value, path string, k kind) {
+func (d *decoder) scalar(n ast.Node, v reflect.Value, path string, k kind, f field) {
 	lit, ok := literalOf(n)
 	if !ok {
 		d.wrongType(n, path, k.want)
@@ -85,6 +85,10 @@ func (d *decoder) scalar(n ast.Node, v reflect.Value, path string, k kind) {
 	}
 	hint, ok := k.parse(v, lit)
 	if ok {
+		return
+	}
+	if f.oneOf != nil && v.Kind() == reflect.String { // quotes alone would not make it right
+		d.decoding(start(n), path, "%s must be %s, got %s", path, oneOfWords(f.oneOf), lit.show())
 		return
 	}
 	if hint != "" {
@@ -190,6 +194,9 @@ func (d *decoder) unknownKey(e entry, path string, fields []field) {
 
 // homeOf returns the one section that has the given key, or "".
 func homeOf(key string) string {
+	if key == "enabled" {
+		return "" // people try it in any section
+	}
 	var homes []string
 	visit(reflect.ValueOf(specimen()).Elem(), "", func(path string, f field, _ reflect.Value) {
 		if f.key == key && parent(path) != "" {

@@ -26,7 +26,8 @@ func derive(cfg *Config, opts Options, r *report) {
 		default:
 			l.Name = l.Address
 		}
-		if l.Cluster == "" && len(cfg.Clusters) == 1 {
+		deriveRoutes(l.Routes, cfg.Clusters)
+		if l.Cluster == "" && len(l.Routes) == 0 && len(cfg.Clusters) == 1 {
 			l.Cluster = cfg.Clusters[0].Name
 		}
 	}

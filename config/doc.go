@@ -18,11 +18,11 @@
 //
 // # One description
 //
-// The struct types in schema.go are the only description of the file. Their
-// tags give each key its name, default and limits, and the comment above a
-// field is the text that operators read in docs/configuration.md. Decoding,
-// checking, suggestions for misspelled keys, Marshal and the reference page
-// all follow from them. The tags are
+// The struct types in schema.go, schemalistener.go and schemacluster.go are the
+// only description of the file. Their tags give each key its name, default and
+// limits, and the comment above a field is the text that operators read in
+// docs/configuration.md. Decoding, checking, suggestions for misspelled keys,
+// Marshal and the reference page all follow from them. The tags are
 //
 //	yaml      the key
 //	default   the default, as it would be written in the file

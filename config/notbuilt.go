@@ -9,21 +9,10 @@ import "slices"
 // schema.
 func notBuilt() []string {
 	return []string{
-		"listeners[].routes",
-		"listeners[].tls",
-		"listeners[].transport=websocket",
-		"listeners[].websocket",
-		"clusters[].tls",
 		"clusters[].discovery.azure",
 		"clusters[].discovery.consul",
 		"clusters[].discovery.etcd",
 		"clusters[].discovery.kubernetes",
-		"clusters[].placement.redirect",
-		"clusters[].proxy_protocol.alpn",
-		"clusters[].proxy_protocol.authority",
-		"clusters[].proxy_protocol.ssl",
-		"clusters[].proxy_protocol.ssl_cn",
-		"clusters[].proxy_protocol.version=1",
 	}
 }
 

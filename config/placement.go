@@ -60,12 +60,29 @@ func validateGroupRule(path string, g *GroupRule, r *report) {
 
 // checkExpression checks a regular expression that says where the name of a group is.
 func checkExpression(path, text string, r *report) {
-	if text == "" {
+	e := checkRE2(path, text, r)
+	if e == nil {
 		return
+	}
+	for _, name := range []string{"group", "ord"} {
+		if e.SubexpIndex(name) != lastSubexp(e, name) {
+			r.at(path, "has (?P<%s>…) more than once, got %s; make one rule of each alternative", name, literal{text: text, quoted: true}.show())
+			return
+		}
+	}
+	if e.SubexpIndex("group") < 0 {
+		r.at(path, `must have (?P<group>…) around the name of the group, such as "^(?P<group>[a-z]+)-", got %s`, literal{text: text, quoted: true}.show())
+	}
+}
+
+// checkRE2 checks a regular expression. It returns nil if there is none that can be used.
+func checkRE2(path, text string, r *report) *regexp.Regexp {
+	if text == "" {
+		return nil
 	}
 	if len(text) > maxExpression {
 		r.at(path, "must be at most %d bytes long, got %d", maxExpression, len(text))
-		return
+		return nil
 	}
 	e, err := regexp.Compile(text)
 	if err != nil {
@@ -78,17 +95,9 @@ func checkExpression(path, text string, r *report) {
 		}
 		r.at(path, "must be a regular expression in the syntax of RE2 (https://github.com/google/re2/wiki/Syntax), got %s: %s",
 			literal{text: text, quoted: true}.show(), reason)
-		return
+		return nil
 	}
-	for _, name := range []string{"group", "ord"} {
-		if e.SubexpIndex(name) != lastSubexp(e, name) {
-			r.at(path, "has (?P<%s>…) more than once, got %s; make one rule of each alternative", name, literal{text: text, quoted: true}.show())
-			return
-		}
-	}
-	if e.SubexpIndex("group") < 0 {
-		r.at(path, `must have (?P<group>…) around the name of the group, such as "^(?P<group>[a-z]+)-", got %s`, literal{text: text, quoted: true}.show())
-	}
+	return e
 }
 
 // lastSubexp is the number of the last group with this name, or -1.

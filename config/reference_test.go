@@ -103,12 +103,20 @@ func defaultOf(k key) string {
 // of the type and the field.
 func fieldComments(t *testing.T) map[string]string {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "schema.go", nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
-	}
 	comments := map[string]string{}
-	ast.Inspect(file, func(n ast.Node) bool {
+	for _, name := range []string{"schema.go", "schemalistener.go", "schemacluster.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, collectComments(comments))
+	}
+	return comments
+}
+
+// collectComments puts the comments of the fields of all structs into comments.
+func collectComments(comments map[string]string) func(ast.Node) bool {
+	return func(n ast.Node) bool {
 		spec, ok := n.(*ast.TypeSpec)
 		if !ok {
 			return true
@@ -121,8 +129,7 @@ func fieldComments(t *testing.T) map[string]string {
 			}
 		}
 		return false
-	})
-	return comments
+	}
 }
 
 // fieldName returns the type and the name of the field for the key at path.

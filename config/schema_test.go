@@ -47,8 +47,9 @@ func TestSchema(t *testing.T) {
 				t.Errorf("%s: the default %q is not in %v", k.path, k.def, k.oneOf)
 			}
 		case isList(k.typ):
-			if k.maxItems() == 0 || !isSection(k.typ.Elem()) && k.typ.Elem() != reflect.TypeFor[IP]() && k.typ.Elem() != reflect.TypeFor[Network]() {
-				t.Errorf("%s: a list needs a range, and sections, addresses or networks as entries", k.path)
+			if k.maxItems() == 0 || !isSection(k.typ.Elem()) && k.typ.Elem() != reflect.TypeFor[IP]() &&
+				k.typ.Elem() != reflect.TypeFor[Origin]() && k.typ.Elem() != reflect.TypeFor[Network]() {
+				t.Errorf("%s: a list needs a range, and sections, addresses, networks or origins as entries", k.path)
 			}
 		case isOptional(k.typ):
 			if !isSection(k.typ.Elem()) {
@@ -78,6 +79,8 @@ func TestDefaultsAreInRange(t *testing.T) {
 			cfg := specimen()
 			c := &cfg.Clusters[0]
 			complete(c)
+			cfg.Listeners[0].TLS.Mode, cfg.Listeners[0].TLS.Certificates[0] = TLSTerminate, Certificate{Cert: "x", Key: "x"}
+			cfg.Listeners[0].Transport = TransportWebSocket
 			keepOne(reflect.ValueOf(&c.Discovery).Elem(), source)
 			keepOne(reflect.ValueOf(&c.Health).Elem(), probe)
 			r := newReport("defaults")

@@ -68,7 +68,9 @@ func validateListeners(cfg *Config, r *report) {
 		if ok || l.Name != l.Address { // a name derived from a wrong address is no second mistake
 			names.check(path+".name", l.Name, r)
 		}
-		checkCluster(path+".cluster", l.Cluster, cfg.Clusters, r)
+		validateRoutes(path, &cfg.Listeners[i], cfg.Clusters, r)
+		validateListenerTLS(path+".tls", &l.TLS, r)
+		validateWebSocket(path, &cfg.Listeners[i], r)
 	}
 }
 
@@ -108,9 +110,11 @@ func validateClusters(cfg *Config, r *report) {
 		}
 		validateDiscovery(path+".discovery", &c.Discovery, r)
 		validatePlacement(path+".placement", &c.Placement, r)
+		validateRedirect(path, &cfg.Clusters[i], r)
 		validateLoad(path+".load", &c.Load, r)
 		validateHealth(path+".health", &c.Health, r)
 		validateProxyProtocol(path+".proxy_protocol", &c.ProxyProtocol, r)
+		validateClusterTLS(path+".tls", &c.TLS, r)
 		validateSources(path+".source_addresses", c.SourceAddresses, r)
 	}
 }

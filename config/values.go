@@ -40,6 +40,9 @@ func (s Size) String() string {
 // IP is an address of a host, without a port.
 type IP string
 
+// Origin is a site as browsers name it: scheme, host and port. It may hold *.
+type Origin string
+
 // Network is a network of IP addresses, such as 10.0.0.0/8.
 type Network string
 
@@ -113,6 +116,8 @@ func kindOf(t reflect.Type) (kind, bool) {
 		return kind{"secret", "text", parseText, reflect.Value.String}, true
 	case reflect.TypeFor[IP]():
 		return kind{"IP address", "an IP address such as 10.0.0.5", parseIP, reflect.Value.String}, true
+	case reflect.TypeFor[Origin]():
+		return kind{"origin", "an origin such as https://app.example", parseOrigin, reflect.Value.String}, true
 	case reflect.TypeFor[Network]():
 		return kind{"network", "a network such as 10.0.0.0/8, or an IP address", parseNetwork, reflect.Value.String}, true
 	case reflect.TypeFor[bool]():
@@ -141,6 +146,24 @@ func kindOf(t reflect.Type) (kind, bool) {
 func parseText(v reflect.Value, l literal) (string, bool) {
 	if !l.quoted && (strings.EqualFold(l.text, "true") || strings.EqualFold(l.text, "false")) {
 		return strconv.Quote(l.text) + " with the quotes", false
+	}
+	v.SetString(l.text)
+	return "", true
+}
+
+func parseOrigin(v reflect.Value, l literal) (string, bool) {
+	scheme, host, _ := strings.Cut(l.text, "://")
+	site, _, hasPath := strings.Cut(host, "/")
+	switch {
+	case l.text == "*":
+		return "no origins at all to let all in", false
+	case !strings.Contains(l.text, "://") && host == "" && strings.Contains(scheme, ".") && !strings.ContainsAny(scheme, " /?#@"):
+		return "https://" + scheme, false
+	case l.text == "null": // what pages without a site say, such as files
+	case scheme == "" || site == "" || strings.ContainsAny(l.text, " ?#@") || strings.Count(l.text, "*") > 1:
+		return "", false
+	case hasPath:
+		return scheme + "://" + site + ", an origin has no path", false
 	}
 	v.SetString(l.text)
 	return "", true
