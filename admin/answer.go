@@ -22,10 +22,14 @@ type Status struct {
 	Clusters    []cluster.Status `json:"clusters"` // in the order of the configuration
 }
 
-// A Listener shows one address that clients connect to.
+// A Listener shows one address that clients connect to. One that was removed has its name and connections alone.
 type Listener struct {
-	Name        string `json:"name"`
-	Connections int    `json:"connections"`
+	Name        string   `json:"name"`
+	Address     string   `json:"address,omitempty"`
+	Transport   string   `json:"transport,omitempty"` // tcp or websocket
+	TLS         string   `json:"tls,omitempty"`       // terminate or passthrough
+	Clusters    []string `json:"clusters,omitempty"`  // that its clients may be led to, sorted
+	Connections int      `json:"connections"`
 }
 
 // Traffic counts what was carried since the start. Up is from clients to brokers.
@@ -80,10 +84,16 @@ type Client struct {
 	// the exact bytes.
 	ClientID    string `json:"client_id"`
 	ClientIDHex string `json:"client_id_hex,omitempty"`
+	// Assigned tells that the client came without an id, and this one is from its broker.
+	Assigned bool `json:"assigned,omitempty"`
 	// Version is the protocol level: 3 is MQTT 3.1, 4 is 3.1.1, 5 is 5.
+	// It is 0 for a client whose TLS is passed through, which has no id either.
 	Version  int    `json:"version"`
 	Listener string `json:"listener"`
-	Remote   string `json:"remote"`
+	// Route is the one of the listener's routes that the client has taken, SNI the server name in its TLS handshake.
+	Route  string `json:"route,omitempty"`
+	SNI    string `json:"sni,omitempty"`
+	Remote string `json:"remote"`
 	// Cluster, Backend, Strategy and Reason are empty while the client has no place.
 	Cluster  string `json:"cluster"`
 	Backend  string `json:"backend"`

@@ -88,6 +88,7 @@ type Server struct {
 	log       *slog.Logger
 	token     *token // nil: no writes over TCP
 	shown     atomic.Pointer[[]Cluster]
+	described atomic.Pointer[[]Listener]
 	http      *http.Server
 	listeners []net.Listener
 	address   net.Addr // of the TCP listener; nil when there is none
@@ -193,6 +194,9 @@ func (s *Server) Addr() net.Addr { return s.address }
 
 // SetClusters makes these the clusters that are shown from now on. The list must not change any more.
 func (s *Server) SetClusters(list []Cluster) { s.shown.Store(&list) }
+
+// SetListeners describes the listeners from now on; their connections do not matter. The list must not change any more.
+func (s *Server) SetListeners(list []Listener) { s.described.Store(&list) }
 
 // SetReady ends the start. It has no effect on a Server that is stopping.
 func (s *Server) SetReady() { s.stage.CompareAndSwap(starting, ready) }

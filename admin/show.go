@@ -48,7 +48,9 @@ func (s *Server) status(r *http.Request) (any, error) {
 	}
 	status.Ready = status.Reason == ""
 	for name, n := range o.Proxy.Connections() {
-		status.Listeners = append(status.Listeners, Listener{name, n})
+		l := s.describeListener(name)
+		l.Connections = n
+		status.Listeners = append(status.Listeners, l)
 		status.Connections += n
 	}
 	slices.SortFunc(status.Listeners, func(a, b Listener) int { return cmp.Compare(a.Name, b.Name) })
@@ -57,6 +59,16 @@ func (s *Server) status(r *http.Request) (any, error) {
 		status.Traffic.PacketsDown += stats.Packets[proxy.Down][kind]
 	}
 	return status, nil
+}
+
+// describeListener is a listener without its connections.
+func (s *Server) describeListener(name string) Listener {
+	if list := s.described.Load(); list != nil {
+		if i := slices.IndexFunc(*list, func(l Listener) bool { return l.Name == name }); i >= 0 {
+			return (*list)[i]
+		}
+	}
+	return Listener{Name: name}
 }
 
 func (s *Server) clusters(r *http.Request) (any, error) {
@@ -205,9 +217,11 @@ func (s *Server) known(inCluster, backend string) error {
 
 func describe(i *proxy.SessionInfo) Client {
 	c := Client{
-		ClientID: i.ClientID, ClientIDHex: hexOf(i.ClientID),
+		ClientID: i.ClientID, ClientIDHex: hexOf(i.ClientID), Assigned: i.Assigned,
 		Version:  int(i.Version),
 		Listener: i.Listener,
+		Route:    i.Route,
+		SNI:      i.SNI,
 		Remote:   i.Remote.String(),
 		Seconds:  i.Since.Round(time.Millisecond).Seconds(),
 		BytesUp:  i.Bytes[proxy.Up], BytesDown: i.Bytes[proxy.Down],
@@ -224,71 +238,6 @@ func describe(i *proxy.SessionInfo) Client {
 
 // maxClientID is the longest string that MQTT can carry [MQTT-1.5.4].
 const maxClientID = 1<<16 - 1
-
-func (s *Server) explain(r *http.Request) (any, error) {
-	given, err := parameters(r, "cluster", "client_id", "persistent")
-	if err != nil {
-		return nil, err
-	}
-	id := given.Get("client_id")
-	switch {
-	case !given.Has("client_id"):
-		return nil, failf(http.StatusBadRequest, "which client? the parameter client_id is missing; empty it means a client without id")
-	case len(id) > maxClientID:
-		return nil, failf(http.StatusBadRequest, "a client id has at most %d bytes, this one has %d", maxClientID, len(id))
-	}
-	persistent := false
-	if text := given.Get("persistent"); text != "" {
-		if persistent, err = strconv.ParseBool(text); err != nil {
-			return nil, failf(http.StatusBadRequest, "persistent must be true or false, got %q", text)
-		}
-	}
-	c, err := s.findOrOnly(given.Get("cluster"))
-	if err != nil {
-		return nil, err
-	}
-	e := Explanation{Explanation: c.Explain(id, persistent), ClientIDHex: hexOf(id)}
-	e.GroupHex = hexOf(e.Group)
-	if e.Otherwise == nil {
-		e.Otherwise = []cluster.Choice{}
-	}
-	s.explainPresent(c, &e)
-	return e, nil
-}
-
-// explainPresent adds where the client and its group are.
-func (s *Server) explainPresent(c Cluster, e *Explanation) {
-	id, group := e.ID(), e.ExactGroup()
-	if id != "" && s.stage.Load() != starting {
-		found := s.options.Proxy.Sessions(func(i *proxy.SessionInfo) bool {
-			return i.ClientID == id && i.Target.Backend != nil && i.Target.Backend.Cluster == c.Name()
-		}, 1)
-		if len(found) > 0 {
-			client := describe(&found[0])
-			e.Connected = &client
-			e.Move = s.plannedFor(c, id)
-			group = cmp.Or(found[0].Target.Reason.Group, group) // CONNECT has told more than the id
-		}
-	}
-	if group == "" {
-		return
-	}
-	if g, known := c.Group(group); known {
-		e.Members = &Group{g, hexOf(g.Name)}
-	}
-}
-
-// plannedFor is what a rebalance would do with one client, nil if nothing.
-func (s *Server) plannedFor(c Cluster, id string) *Move {
-	plan, err := s.plan(c, true, MaxMoves)
-	if err != nil {
-		return nil
-	}
-	if i := slices.IndexFunc(plan.Moves, func(m Move) bool { return m.ClientID == id }); i >= 0 {
-		return &plan.Moves[i]
-	}
-	return nil
-}
 
 func (s *Server) lost(r *http.Request) (any, error) {
 	given, err := parameters(r, "limit")

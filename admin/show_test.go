@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -205,9 +206,39 @@ func TestExplain(t *testing.T) {
 			t.Errorf("%q: got kind %q, want %q", query, e.Kind, kind)
 		}
 	}
+	two.SetReady()
 	e := as[Explanation](t, get(t, two.tcp, "/api/v1/explain?client_id=x&cluster=emqx"))
 	if e.Cluster != "emqx" || e.Backend != "" || e.Otherwise == nil {
 		t.Errorf("got %+v, want nobody in emqx, with an empty list", e)
+	}
+	// Whoever is connected in exactly one of several clusters is meant there.
+	if e := as[Explanation](t, get(t, two.tcp, "/api/v1/explain?client_id=other")); e.Cluster != "emqx" || e.Connected == nil {
+		t.Errorf("got %+v for a client that is connected in emqx, want it there", e)
+	}
+	o := twoClusters()
+	p := o.Proxy.(*fakeProxy)
+	p.sessions = append(p.sessions, session("other", "hivemq", "n1"))
+	both := start(t, o)
+	both.SetReady()
+	failed(t, get(t, both.tcp, "/api/v1/explain?client_id=other"), http.StatusBadRequest, "which cluster? known are hivemq, emqx")
+}
+
+// Listeners are described as they are known: one that was removed has nothing but its name and connections.
+func TestStatusDescribesListeners(t *testing.T) {
+	t.Parallel()
+	r := start(t, twoClusters())
+	want := Listener{Name: "mqtt", Address: "0.0.0.0:8883", Transport: "tcp", TLS: "terminate", Clusters: []string{"emqx", "hivemq"}}
+	r.SetListeners([]Listener{want, {Name: "closed"}})
+	list := as[Status](t, get(t, r.tcp, "/api/v1/status")).Listeners
+	for _, l := range list {
+		if l.Name == "mqtt" {
+			want.Connections = l.Connections
+			if !reflect.DeepEqual(l, want) || l.Connections == 0 {
+				t.Errorf("got %+v, want %+v with connections", l, want)
+			}
+		} else if l.Address != "" || l.Name == "closed" {
+			t.Errorf("got %+v, want a name and connections, of those that there are", l)
+		}
 	}
 }
 
