@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/netip"
 	"os"
 	"regexp"
 	"runtime"
@@ -28,6 +27,7 @@ type app struct {
 	access   *proxy.AccessLog // nil when off
 	observer *observer
 	roster   roster
+	tls      certificates
 	proxy    *proxy.Proxy
 	admin    *admin.Server // nil when off
 	state    *stateFile    // nil when off
@@ -61,22 +61,28 @@ func newApp(cfg *config.Config, e *environment, load func() (*config.Config, err
 	if cfg.Log.Clients {
 		a.access = proxy.NewAccessLog(a.log, idMode(cfg.Log.ClientID))
 	}
-	a.observer = &observer{metrics: a.metrics, access: a.access, clusters: &a.roster, events: admin.NewHub()}
+	a.observer = &observer{metrics: a.metrics, access: a.access, clusters: &a.roster, handshakes: newHandshakeLog(a.log), events: admin.NewHub()}
+	a.tls = newCertificates(a.reloadCertificates, a.log)
+	secured, err := a.prepareTLS(cfg)
+	if err != nil {
+		return nil, err
+	}
 	var sites []*site
 	for i := range cfg.Clusters {
-		s, err := newSite(&cfg.Clusters[i], &cfg.Instance, a.observer, a.log)
+		s, err := newSite(&cfg.Clusters[i], &cfg.Instance, secured, a.observer, a.log)
 		if err != nil {
 			return nil, err
 		}
 		sites = append(sites, s)
 	}
 	a.roster.set(sites)
-	var err error
+	a.takeTLS(secured)
+	a.warnOfSettings(cfg)
 	if a.state, err = openState(cfg.Instance.StateFile, a.clusters, a.log); err != nil {
 		return nil, err
 	}
 	if a.proxy, err = proxy.New(proxy.Options{
-		Listeners: a.listeners(cfg),
+		Listeners: a.listeners(cfg, secured),
 		Loops:     runtime.NumCPU(),
 		Observer:  a.observer,
 		Log:       a.log,
@@ -142,44 +148,6 @@ func expression(text string) (*regexp.Regexp, error) {
 	return regexp.Compile(text)
 }
 
-func (a *app) listeners(cfg *config.Config) []proxy.Listener {
-	listeners := make([]proxy.Listener, 0, len(cfg.Listeners))
-	for i := range cfg.Listeners {
-		l := &cfg.Listeners[i]
-		listeners = append(listeners, proxy.Listener{
-			Name:              l.Name,
-			Address:           l.Address,
-			Placer:            a.cluster(l.Cluster),
-			Trusted:           trustedBy(l),
-			MaxConnections:    l.Limits.Connections,
-			ConnectTimeout:    l.Limits.ConnectTimeout,
-			ConnectSize:       int(l.Limits.ConnectSize),
-			Connects:          float64(l.Limits.Connects),
-			ConnectWait:       l.Limits.ConnectWait,
-			ClientConnects:    float64(l.Limits.ConnectsPerClient),
-			ClientConnections: l.Limits.ConnectionsPerClient,
-			PacketSize:        int(l.Limits.PacketSize),
-			KeepAlive:         l.Limits.KeepAlive,
-			RefuseWithConnack: l.Refuse == "connack",
-		})
-	}
-	return listeners
-}
-
-// trustedBy are the load balancers in front of a listener, nil if clients connect themselves; config has checked them.
-func trustedBy(l *config.Listener) *proxy.Networks {
-	if l.ProxyProtocol == nil {
-		return nil
-	}
-	var list []netip.Prefix
-	for _, text := range l.ProxyProtocol.Trusted {
-		if p, err := netip.ParsePrefix(string(text)); err == nil {
-			list = append(list, p)
-		}
-	}
-	return proxy.NewNetworks(list)
-}
-
 // cluster finds a cluster by name, also one that is about to come; config has checked that it exists.
 func (a *app) cluster(name string) *cluster.Cluster {
 	for _, s := range slices.Concat(a.roster.all(), a.coming) {
@@ -233,8 +201,11 @@ func (a *app) start() {
 	for _, s := range a.roster.all() {
 		s.begin(a)
 	}
+	a.running.Go(func() { a.observer.handshakes.run(a.ctx) })
 	a.running.Go(func() { a.measure(a.ctx) })
 	a.running.Go(func() { a.sweepUp(a.ctx) })
+	a.running.Go(func() { a.watchCertificates(a.ctx) })
+	a.running.Go(func() { a.watchGarbage(a.ctx) })
 	if a.memory.limit > 0 {
 		a.running.Go(func() { a.watchMemory(a.ctx) })
 	}
@@ -245,18 +216,10 @@ func (a *app) start() {
 	if a.admin != nil {
 		a.admin.SetReady()
 	}
+	a.describeListeners()
 	for i := range a.config.Listeners {
 		a.logListening(&a.config.Listeners[i])
 	}
-}
-
-func (a *app) logListening(l *config.Listener) {
-	at, _ := a.proxy.Addr(l.Name)
-	attrs := []any{slog.String("listener", l.Name), slog.String("address", at.String()), slog.String("cluster", l.Cluster)}
-	if p := l.ProxyProtocol; p != nil {
-		attrs = append(attrs, slog.Any("proxy_protocol_from", p.Trusted))
-	}
-	a.log.Info("listening", attrs...)
 }
 
 // shutdown stops in an orderly way: readiness fails first, then, after the grace, no new client is

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -20,6 +21,9 @@ func checkCommand(e *environment) *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			cfg, err := vettedConfig(file, e)
 			if err != nil {
+				return err
+			}
+			if err := warn(file, e); err != nil {
 				return err
 			}
 			if show {
@@ -46,6 +50,24 @@ func vettedConfig(file string, e *environment) (*config.Config, error) {
 	o := e.configOptions()
 	o.Check = vet
 	return readConfig(file, o)
+}
+
+// warn tells of what is valid in a file and should not stay as it is.
+func warn(file string, e *environment) error {
+	o := e.configOptions()
+	o.Check = allConcerns
+	_, err := config.Load(file, o)
+	list, ok := errors.AsType[config.Errors](err)
+	if !ok {
+		return err
+	}
+	for _, c := range list {
+		c.Msg = "warning: " + c.Msg
+		if _, err := fmt.Fprintln(e.err, c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func readConfig(file string, o config.Options) (*config.Config, error) {

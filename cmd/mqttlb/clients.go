@@ -65,7 +65,7 @@ func showClients(e *environment, list *admin.ClientList) error {
 	for i := range list.Clients {
 		c := &list.Clients[i]
 		rows[i] = []string{
-			quoteID(c.ID()), c.Cluster, c.Backend, c.Reason, mqttVersion(c.Version), c.Listener, c.Remote,
+			shownID(c), c.Cluster, c.Backend, c.Reason, mqttVersion(c.Version), c.Listener, c.Remote,
 			span(c.Seconds), size(c.BytesUp), size(c.BytesDown),
 		}
 	}
@@ -87,9 +87,19 @@ func showClients(e *environment, list *admin.ClientList) error {
 	return err
 }
 
+// shownID is the client id, or the server name of a client whose TLS is passed through.
+func shownID(c *admin.Client) string {
+	if c.Version == 0 && c.SNI != "" {
+		return "(" + harmless(c.SNI) + ")"
+	}
+	return quoteID(c.ID())
+}
+
 // mqttVersion names a protocol level as people know it.
 func mqttVersion(level int) string {
 	switch level {
+	case 0:
+		return "TLS"
 	case 3:
 		return "3.1"
 	case 4:

@@ -199,7 +199,11 @@ func compareGolden(t *testing.T, name, got string) {
 
 func TestShowingCommands(t *testing.T) {
 	t.Parallel()
-	_, socket := serveAdmin(t, operated())
+	server, socket := serveAdmin(t, operated())
+	server.SetListeners([]admin.Listener{
+		{Name: "mqtt", Address: "0.0.0.0:1883", Transport: "tcp", Clusters: []string{"hivemq"}},
+		{Name: "tls", Address: "[::]:8883", Transport: "tcp", TLS: "terminate", Clusters: []string{"empty", "hivemq"}},
+	})
 	ready := operated()
 	ready.Clusters = ready.Clusters[:1]
 	_, readySocket := serveAdmin(t, ready)
@@ -347,7 +351,7 @@ func TestCommandErrors(t *testing.T) {
 		{"unknown cluster of groups", groupsCommand, []string{"--cluster", "x"}, `unknown cluster "x"; known are hivemq, empty`, false},
 		{"limit of groups too small", groupsCommand, []string{"--limit", "0"}, "--limit must be from 1 to 10000, got 0", true},
 		{"limit of groups too large", groupsCommand, []string{"--limit", "10001"}, "--limit must be from 1 to 10000, got 10001", true},
-		{"which cluster", explainCommand, []string{"id"}, "which cluster? known are hivemq, empty", false},
+		{"which cluster", explainCommand, []string{"id"}, "which cluster? known are hivemq, empty; use --cluster, unless the client is connected in exactly one", false},
 		{"limit too small", clientsCommand, []string{"--limit", "0"}, "--limit must be from 1 to 10000, got 0", true},
 		{"limit too large", clientsCommand, []string{"--limit", "10001"}, "--limit must be from 1 to 10000, got 10001", true},
 		{"invalid configuration", reloadCommand, nil, "\"not reloaded: mqttlb.yaml:3:1: wrong\\x1b[2J\"\nmqttlb.yaml:4:1: wrong too", false},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -25,7 +26,10 @@ that lets the broker choose its id.
 
 The group is the one of the connection or, without a connection, as far as the id tells; behind the members
 on each backend and the slash is how many its weight gives it. For a client that is connected, it is shown
-where it sits, and whether a rebalance would move it.`,
+where it sits, and whether a rebalance would move it.
+
+With several clusters, the one in which the client is connected is meant, unless --cluster names another. Which cluster
+a client comes to that is not connected is up to the routes of the listener, and its id alone does not tell.`,
 		Example: `  mqttlb explain sensor-17
   mqttlb explain --cluster hivemq -- -strange-id`,
 		Args: cobra.ExactArgs(1),
@@ -43,6 +47,9 @@ where it sits, and whether a rebalance would move it.`,
 			}
 			var x admin.Explanation
 			if err := a.get(cmd.Context(), "/api/v1/explain", query, &x); err != nil {
+				if refused, ok := errors.AsType[*apiError](err); ok && strings.HasPrefix(refused.message, "which cluster?") {
+					refused.message += "; use --cluster, unless the client is connected in exactly one"
+				}
 				return err
 			}
 			if asJSON {
@@ -52,7 +59,7 @@ where it sits, and whether a rebalance would move it.`,
 		},
 	}
 	flags.register(c)
-	c.Flags().StringVar(&inCluster, "cluster", "", "the cluster, when there are several")
+	c.Flags().StringVar(&inCluster, "cluster", "", "the cluster, when there are several and the client is in none or more than one of them")
 	c.Flags().BoolVar(&persistent, "persistent", false, "the client keeps its session while it is away")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
@@ -79,6 +86,9 @@ func showExplanation(e *environment, x *admin.Explanation) error {
 	}
 	line("goes to", "%s at %s", harmless(x.Backend), harmless(x.Address))
 	line("because", "%s", harmless(x.Reason))
+	if x.Redirect != "" {
+		line("redirect", "to %s, if it speaks MQTT 5 and does not come back from there", harmless(x.Redirect))
+	}
 	if len(x.Otherwise) == 0 {
 		line("otherwise", "nobody, if %s left", harmless(x.Backend))
 		return nil

@@ -18,6 +18,8 @@ type observer struct {
 	access  *proxy.AccessLog // nil when the access log is off
 	// clusters learn from the brokers' answers.
 	clusters *roster
+	// handshakes tells of those with brokers that have failed.
+	handshakes *handshakeLog
 	// events go to those who listen.
 	events *admin.Hub
 }
@@ -25,6 +27,8 @@ type observer struct {
 // Answered implements proxy.Observer.
 func (o *observer) Answered(a proxy.Answer) {
 	switch {
+	case a.Version == 0:
+		o.metrics.PassedThrough(a.Listener, a.Cluster, a.After)
 	case a.Swallowed:
 		o.metrics.Declined(a.Cluster, a.Code)
 	case a.Late:
@@ -43,11 +47,13 @@ func (o *observer) Ended(r proxy.Record) {
 		return // it was no client, and comes every few seconds
 	}
 	switch {
+	case r.End == proxy.EndRedirected:
+		o.metrics.Redirected(r.Listener, r.Target.Backend.Cluster)
 	case r.Refusal != "" && r.Connack >= 0:
 		o.metrics.Cut(r.Listener, string(r.Refusal))
 	case r.Refusal != "":
 		o.metrics.Refused(r.Listener, string(r.Refusal))
-	case r.Connack < 0:
+	case r.Connack < 0 && !r.Answered:
 		o.metrics.Lost(r.Listener)
 	}
 	if o.access != nil {
@@ -69,6 +75,18 @@ func (o *observer) Contested(c proxy.Contest) {
 	if o.access != nil {
 		o.access.Contested(c)
 	}
+}
+
+// Handshook implements proxy.Observer.
+func (o *observer) Handshook(h proxy.Handshake) {
+	if h.Cluster != "" {
+		o.metrics.HandshookBackend(h.Cluster, string(h.Refusal), h.Version, h.Resumed)
+		if h.Err != nil {
+			o.handshakes.failed(h)
+		}
+		return
+	}
+	o.metrics.Handshook(h.Listener, string(h.Refusal), h.Version, h.Resumed, h.Took)
 }
 
 // Placed implements cluster.Observer.
@@ -94,7 +112,10 @@ func traffic(p *proxy.Proxy, access *proxy.AccessLog) metrics.Traffic {
 	s := p.Stats()
 	t := metrics.Traffic{
 		Connections: p.Connections(), Waiting: p.Waiting(), Bytes: s.Bytes, Memory: s.Memory,
-		HeadersTrimmed: s.HeadersTrimmed, Nonconforming: s.Nonconforming,
+		HeadersTrimmed: s.HeadersTrimmed, Handshakes: s.Handshakes, Nonconforming: s.Nonconforming,
+	}
+	for _, r := range p.Routes() {
+		t.Routes = append(t.Routes, metrics.Route{Listener: r.Listener, Name: r.Route, Connections: r.Connections})
 	}
 	for d := range s.Packets {
 		t.Packets[d] = make(map[string]uint64, len(s.Packets[d]))

@@ -43,11 +43,15 @@ func (a *app) reload(context.Context) error {
 func (a *app) reconfigure(next *config.Config) error {
 	later := needRestart(a.config, next)
 	keepWhatNeedsRestart(a.config, next)
-	changes, err := a.plan(next)
+	secured, err := a.prepareTLS(next)
 	if err != nil {
 		return err
 	}
-	if changes.listeners, err = a.proxy.Prepare(a.listeners(next)); err != nil {
+	changes, err := a.plan(next, secured)
+	if err != nil {
+		return err
+	}
+	if changes.listeners, err = a.proxy.Prepare(a.listeners(next, changes.secured)); err != nil {
 		a.coming = nil
 		return a.blame(next, err)
 	}
@@ -65,7 +69,9 @@ func (a *app) reconfigure(next *config.Config) error {
 		a.coming = nil
 		return a.blame(next, err)
 	}
+	a.takeTLS(changes.secured)
 	a.take(next, changes)
+	a.warnOfSettings(next)
 	for _, setting := range later {
 		a.log.Warn("a changed setting takes effect only after a restart", slog.String("setting", setting))
 	}
@@ -75,6 +81,7 @@ func (a *app) reconfigure(next *config.Config) error {
 // changes are what a reload does.
 type changes struct {
 	listeners      *proxy.Change
+	secured        *tlsChange
 	sites          []*site // that will be there, in the order of the configuration
 	added, altered []siteChange
 }
@@ -88,19 +95,19 @@ type siteChange struct {
 }
 
 // plan finds out what is to be done about the clusters, and makes everything that may fail. Nothing changes.
-func (a *app) plan(next *config.Config) (*changes, error) {
-	p := &changes{}
+func (a *app) plan(next *config.Config, secured *tlsChange) (*changes, error) {
+	p := &changes{secured: secured}
 	for i := range next.Clusters {
 		c := &next.Clusters[i]
 		s := a.roster.find(c.Name)
 		if s == nil {
 			var err error
-			if s, err = newSite(c, &next.Instance, a.observer, a.log); err != nil {
+			if s, err = newSite(c, &next.Instance, secured, a.observer, a.log); err != nil {
 				return nil, err
 			}
 			p.added = append(p.added, siteChange{site: s, config: c})
 		} else if was := clusterNamed(a.config, c.Name); was == nil || !sameSettings(was, c) {
-			change, err := a.alter(s, was, c, next)
+			change, err := a.alter(s, was, c, next, secured)
 			if err != nil {
 				return nil, err
 			}
@@ -115,10 +122,10 @@ func (a *app) plan(next *config.Config) (*changes, error) {
 }
 
 // alter prepares new settings for a cluster. was is nil if it was removed before and has lived on for its connections.
-func (a *app) alter(s *site, was, is *config.Cluster, next *config.Config) (siteChange, error) {
+func (a *app) alter(s *site, was, is *config.Cluster, next *config.Config, secured *tlsChange) (siteChange, error) {
 	change := siteChange{site: s, config: is}
 	var err error
-	if change.options, err = s.settings(is, &next.Instance); err != nil {
+	if change.options, err = s.settings(is, &next.Instance, secured); err != nil {
 		return change, err
 	}
 	trial := change.options
@@ -128,7 +135,7 @@ func (a *app) alter(s *site, was, is *config.Cluster, next *config.Config) (site
 	}
 	if was == nil || !sameQuestions(was, is) {
 		w := new(watcher)
-		if err := w.watch(s.Cluster, is, next.Instance.Name, a.log); err != nil {
+		if err := w.watch(s.Cluster, is, next.Instance.Name, change.options.TLS, a.log); err != nil {
 			return change, err
 		}
 		change.watcher = w
@@ -156,6 +163,7 @@ func (a *app) take(next *config.Config, p *changes) {
 		c.begin(a)
 	}
 	a.config = next
+	a.describeListeners()
 	a.level.Set(logLevel(next.Log.Level))
 	a.logListeners(old, next)
 	var finders []*finder
@@ -231,7 +239,7 @@ func (a *app) logListeners(old, next *config.Config) {
 		case was == nil || was.Address != l.Address:
 			a.logListening(l)
 		case !reflect.DeepEqual(was, l):
-			a.log.Info("a listener has new settings", slog.String("listener", l.Name), slog.String("cluster", l.Cluster))
+			a.log.Info("a listener has new settings", slog.String("listener", l.Name), slog.String("cluster", clustersOf(l)))
 		}
 	}
 	open := a.proxy.Connections()
@@ -368,7 +376,8 @@ func sameSettings(a, b *config.Cluster) bool {
 
 // sameQuestions tells whether a watcher would ask the backends of both the same.
 func sameQuestions(a, b *config.Cluster) bool {
-	return reflect.DeepEqual(a.Health, b.Health) && reflect.DeepEqual(a.Load, b.Load) && a.ProxyProtocol.Version == b.ProxyProtocol.Version
+	return reflect.DeepEqual(a.Health, b.Health) && reflect.DeepEqual(a.Load, b.Load) &&
+		a.ProxyProtocol.Version == b.ProxyProtocol.Version && a.TLS.Enabled == b.TLS.Enabled
 }
 
 func clusterNamed(c *config.Config, name string) *config.Cluster {

@@ -32,9 +32,9 @@ type site struct {
 }
 
 // newSite makes a cluster as the configuration describes it, with nothing running yet.
-func newSite(c *config.Cluster, in *config.Instance, watch *observer, log *slog.Logger) (*site, error) {
+func newSite(c *config.Cluster, in *config.Instance, secured *tlsChange, watch *observer, log *slog.Logger) (*site, error) {
 	s := &site{watcher: new(watcher)}
-	o, err := s.settings(c, in)
+	o, err := s.settings(c, in, secured)
 	if err != nil {
 		return nil, err
 	}
@@ -42,11 +42,11 @@ func newSite(c *config.Cluster, in *config.Instance, watch *observer, log *slog.
 	if s.Cluster, err = cluster.New(o); err != nil {
 		return nil, err
 	}
-	return s, s.watcher.watch(s.Cluster, c, in.Name, log)
+	return s, s.watcher.watch(s.Cluster, c, in.Name, o.TLS, log)
 }
 
 // settings are the options of a cluster, as far as they are in the configuration.
-func (s *site) settings(c *config.Cluster, in *config.Instance) (cluster.Options, error) {
+func (s *site) settings(c *config.Cluster, in *config.Instance, secured *tlsChange) (cluster.Options, error) {
 	header, err := newHeader(&c.ProxyProtocol, in)
 	if err != nil {
 		return cluster.Options{}, fmt.Errorf("cluster %s: %w", c.Name, err)
@@ -73,11 +73,13 @@ func (s *site) settings(c *config.Cluster, in *config.Instance) (cluster.Options
 		Groups:             balancer.GroupOptions{Hold: lease, Instance: in.Index, Instances: in.Count},
 		Attempts:           c.Limits.Attempts,
 		Most:               c.Limits.ConnectionsPerBackend,
+		Redirect:           c.Placement.Redirect == "server-reference",
 		OverloadedConnects: float64(c.Limits.OverloadedConnects),
 		Outliers:           outlierRules(&c.Breaker),
 		DialTimeout:        c.Limits.DialTimeout,
 		FirstByteTimeout:   c.Limits.FirstByteTimeout,
 		Header:             header,
+		TLS:                secured.backends(c.Name),
 		Sources:            proxy.NewSources(sourceAddresses(c.SourceAddresses)),
 		Moves:              moveSettings(c),
 	}
@@ -136,10 +138,13 @@ func willPolicy(name string) cluster.WillPolicy {
 
 // newHeader makes the PROXY headers of a cluster; nil if it wants none.
 func newHeader(p *config.ProxyProtocol, in *config.Instance) (*proxy.Header, error) {
-	if p.Version != 2 {
+	if p.Version == 0 {
 		return nil, nil //nolint:nilnil // no header is no error
 	}
-	o := proxy.HeaderOptions{Instance: in.Name, UniqueID: p.UniqueID, Nonce: rand.Uint32()}
+	o := proxy.HeaderOptions{
+		Version: p.Version, Instance: in.Name, UniqueID: p.UniqueID, Nonce: rand.Uint32(),
+		Authority: p.Authority, ALPN: p.ALPN, SSL: p.SSL, CommonName: p.SSLCN, Checksum: p.CRC32C, MaxSize: p.MaxSize,
+	}
 	for _, tlv := range p.Custom {
 		o.Custom = append(o.Custom, proxy.CustomTLV{Type: tlv.Type, Value: tlv.Value})
 	}

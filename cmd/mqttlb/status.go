@@ -9,6 +9,7 @@ import (
 
 	"github.com/mqttlb/mqttlb/admin"
 	"github.com/mqttlb/mqttlb/cluster"
+	"github.com/mqttlb/mqttlb/config"
 )
 
 func statusCommand(e *environment) *cobra.Command {
@@ -19,6 +20,9 @@ func statusCommand(e *environment) *cobra.Command {
 		Short: "Show clusters, backends and connections at a glance",
 		Long: `Show clusters, backends and connections of a running mqttlb at a glance. mqttlb backends shows more of the
 backends, and explains PHASE, WEIGHT, LOAD and WHY.
+
+SPEAKS is what clients speak with a listener, and LEADS TO the clusters that its routes know. mqttlb check --show
+prints the routes.
 
 SHARE is the part of the cluster's connections that a backend has, EXPECTED the part that its weight
 gives it. FAILED counts attempts to connect clients to it that did not succeed, since the start.`,
@@ -52,19 +56,51 @@ func showStatus(e *environment, s *admin.Status) error {
 		ready = "NOT READY: " + harmless(s.Reason)
 	}
 	fmt.Fprintf(e.out, "mqttlb %s, instance %s, up %s, %s\n", harmless(s.Version), harmless(s.Instance), span(s.UptimeSeconds), ready)
-	listeners := make([]string, len(s.Listeners))
-	for i, l := range s.Listeners {
-		listeners[i] = harmless(l.Name) + " " + count(l.Connections)
-	}
-	fmt.Fprintf(e.out, "connections %s (%s), memory %s\n", count(s.Connections), strings.Join(listeners, ", "), size(s.Traffic.SessionsBytes))
+	fmt.Fprintf(e.out, "connections %s, memory %s\n", count(s.Connections), size(s.Traffic.SessionsBytes))
 	fmt.Fprintf(e.out, "carried %s and %s packets from clients, %s and %s packets to clients\n",
 		size(s.Traffic.BytesUp), count(s.Traffic.PacketsUp), size(s.Traffic.BytesDown), count(s.Traffic.PacketsDown))
+	if err := showListeners(e, s.Listeners); err != nil {
+		return err
+	}
 	for i := range s.Clusters {
 		if err := showCluster(e, &s.Clusters[i]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func showListeners(e *environment, list []admin.Listener) error {
+	fmt.Fprintln(e.out)
+	rows := make([][]string, len(list))
+	for i := range list {
+		l := &list[i]
+		rows[i] = []string{l.Name, l.Address, spoken(l), strings.Join(l.Clusters, ", "), count(l.Connections)}
+	}
+	return writeTable(e.out, []column{
+		{name: "LISTENER"},
+		{name: "ADDRESS"},
+		{name: "SPEAKS"},
+		{name: "LEADS TO"},
+		{"CONNECTIONS", true},
+	}, rows)
+}
+
+// spoken is what clients speak with a listener; empty for one that was removed and has connections left.
+func spoken(l *admin.Listener) string {
+	switch {
+	case l.Address == "":
+		return ""
+	case l.TLS == config.TLSPassthrough:
+		return "TLS, passed through"
+	case l.Transport == config.TransportWebSocket && l.TLS != "":
+		return "wss"
+	case l.Transport == config.TransportWebSocket:
+		return "ws"
+	case l.TLS != "":
+		return "TLS"
+	}
+	return "TCP"
 }
 
 func showCluster(e *environment, c *cluster.Status) error {

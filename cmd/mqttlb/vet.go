@@ -17,6 +17,7 @@ import (
 // changed. It is a config.Options.Check.
 func vet(cfg *config.Config, wrong func(path, msg string)) {
 	vetState("instance.state_file", cfg.Instance.StateFile, wrong)
+	vetTLS(cfg, wrong)
 	for i := range cfg.Clusters {
 		c, path := &cfg.Clusters[i], fmt.Sprintf("clusters[%d]", i)
 		vetKeys(path+".discovery.s3", c.Discovery.S3, wrong)

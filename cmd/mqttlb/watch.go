@@ -12,6 +12,7 @@ import (
 	"github.com/mqttlb/mqttlb/config"
 	"github.com/mqttlb/mqttlb/health"
 	"github.com/mqttlb/mqttlb/metrics/scrape"
+	"github.com/mqttlb/mqttlb/proxy"
 )
 
 // A watcher asks the backends of one cluster how they are, and tells the cluster.
@@ -39,9 +40,9 @@ func watchSettings(o *cluster.Options, c *config.Cluster) {
 const scrapesUntilStale = 4
 
 // watch prepares everything for a cluster that was made with these settings.
-func (w *watcher) watch(to *cluster.Cluster, c *config.Cluster, instance string, log *slog.Logger) error {
+func (w *watcher) watch(to *cluster.Cluster, c *config.Cluster, instance string, secured *proxy.BackendTLS, log *slog.Logger) error {
 	if c.Health.Enabled() {
-		probe, err := newProbe(c, instance)
+		probe, err := newProbe(c, instance, secured)
 		if err != nil {
 			return fmt.Errorf("cluster %s: health: %w", c.Name, err)
 		}
@@ -65,10 +66,16 @@ func (w *watcher) watch(to *cluster.Cluster, c *config.Cluster, instance string,
 }
 
 // newProbe returns the probe of a cluster. Where its brokers expect a PROXY header, the probe sends one as well; an
-// HTTP endpoint is not theirs to expect one.
-func newProbe(c *config.Cluster, instance string) (health.Prober, error) {
+// HTTP endpoint is not theirs to expect one. A probe of MQTT speaks TLS as clients' connections do.
+func newProbe(c *config.Cluster, instance string, secured *proxy.BackendTLS) (health.Prober, error) {
 	var dialing health.Dialing
-	if c.ProxyProtocol.Version == 2 {
+	if secured != nil && c.Health.TCP == nil {
+		dialing.TLS = secured.Config
+	}
+	switch c.ProxyProtocol.Version {
+	case 1:
+		dialing.Preface = health.ProxyLine
+	case 2:
 		dialing.Preface = health.ProxyHeader
 	}
 	switch h := &c.Health; {

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -18,6 +20,7 @@ import (
 	"github.com/mqttlb/mqttlb/config"
 	"github.com/mqttlb/mqttlb/health"
 	"github.com/mqttlb/mqttlb/internal/testbroker"
+	"github.com/mqttlb/mqttlb/proxy"
 )
 
 // clusterOf is the first cluster of a configuration with these keys.
@@ -50,7 +53,7 @@ func TestWatcherSettings(t *testing.T) {
 		},
 		"  load: {preset: emqx, interval: 1s}\n": {true, func(*balancer.PhaseRules) {}, 5 * time.Minute},
 	} {
-		o, err := new(site).settings(clusterOf(t, keys), &config.Instance{})
+		o, err := new(site).settings(clusterOf(t, keys), &config.Instance{}, new(tlsChange))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,18 +79,43 @@ func TestProbeOfTheConfiguration(t *testing.T) {
 		"  health: {http: {}}\n": "*health.HTTP",
 		"  health: {tcp: {}}\n":  "*health.TCP",
 	} {
-		probe, err := newProbe(clusterOf(t, keys), "edge-1")
+		probe, err := newProbe(clusterOf(t, keys), "edge-1", nil)
 		if got := fmt.Sprintf("%T", probe); err != nil || got != want {
 			t.Errorf("%q: got %s and error %v, want %s", keys, got, err, want)
 		}
 	}
-	for version, header := range map[int]bool{0: false, 2: true} {
-		probe, err := newProbe(clusterOf(t, fmt.Sprintf("  health: {tcp: {}}\n  proxy_protocol: {version: %d}\n", version)), "edge-1")
-		if err != nil || (probe.(*health.TCP).Preface != nil) != header {
-			t.Errorf("PROXY version %d: got %+v and error %v, want a header: %t", version, probe, err, header)
+	// With TLS, a probe of MQTT speaks it, and one of TCP does not.
+	secured := new(proxy.BackendTLS)
+	secured.Config = func(string) *tls.Config { return new(tls.Config) }
+	if probe, err := newProbe(clusterOf(t, "  health: {tcp: {}}\n"), "edge-1", secured); err != nil || probe.(*health.TCP).TLS != nil {
+		t.Errorf("got %+v and error %v, want a probe of TCP without TLS", probe, err)
+	}
+	broker := acceptOne(t)
+	probe, err := newProbe(clusterOf(t, ""), "edge-1", secured)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := probe.Probe(t.Context(), health.Target{Backend: balancer.Backend{Name: "a", Address: broker}}); r.Err == nil || !strings.Contains(r.Err.Error(), "TLS handshake") {
+		t.Errorf("got %v, want an error about the TLS handshake", r.Err)
+	}
+	for version, begins := range []string{"", "PROXY TCP4 ", "\r\n\r\n\x00\r\nQUIT\n\x21\x11"} {
+		probe, err := newProbe(clusterOf(t, fmt.Sprintf("  health: {tcp: {}}\n  proxy_protocol: {version: %d}\n", version)), "edge-1", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		preface := probe.(*health.TCP).Preface
+		if (preface != nil) != (version > 0) {
+			t.Errorf("PROXY version %d: got %+v, want a header: %t", version, probe, version > 0)
+			continue
+		}
+		if preface == nil {
+			continue
+		}
+		if got := preface(fromTo{}); !strings.HasPrefix(string(got), begins) {
+			t.Errorf("PROXY version %d: got %q, want it to begin with %q", version, got, begins)
 		}
 	}
-	if _, err := newProbe(clusterOf(t, ""), "edge-1"); err != nil {
+	if _, err := newProbe(clusterOf(t, ""), "edge-1", nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -109,7 +137,7 @@ func TestWatcherThatCannotWork(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := w.watch(to, c, "edge-1", o.Log); err == nil || !strings.HasPrefix(err.Error(), want) {
+		if err := w.watch(to, c, "edge-1", nil, o.Log); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%q: got error %v, want %q…", keys, err, want)
 		}
 	}
@@ -227,4 +255,29 @@ func TestAnswersReachTheCluster(t *testing.T) {
 		enter(t, a.address, fmt.Sprint("c", i))
 	}
 	a.eventually("b0", "the time that CONNACK takes", func(b *cluster.BackendStatus) bool { return b.ConnackSeconds > 0 })
+}
+
+// fromTo is a connection with addresses.
+type fromTo struct{ net.Conn }
+
+func (fromTo) LocalAddr() net.Addr  { return &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 1} }
+func (fromTo) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(10, 0, 0, 2), Port: 2} }
+
+// acceptOne is the address of a broker that says something else than TLS to one client.
+func acceptOne(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	t.Cleanup(func() { _ = l.Close(); <-done })
+	go func() {
+		defer close(done)
+		if c, err := l.Accept(); err == nil {
+			_, _ = c.Write([]byte("no TLS here"))
+			_ = c.Close()
+		}
+	}()
+	return l.Addr().String()
 }
