@@ -61,7 +61,7 @@ func placeOn(cores, threads int) placement {
 }
 
 // measure is one measurement from the empty machine to the empty machine.
-func (b *bench) measure(ctx context.Context, s system, loadArgs []string, measured time.Duration) (_ loadResult, err error) {
+func (b *bench) measure(ctx context.Context, s system, over *overTLS, loadArgs []string, measured time.Duration) (_ loadResult, err error) {
 	if _, err := enterNetwork(); err != nil {
 		return loadResult{}, err
 	}
@@ -77,12 +77,12 @@ func (b *bench) measure(ctx context.Context, s system, loadArgs []string, measur
 	defer broker.stop()
 	target, args := addresses[0], loadArgs
 	if s.name != direct {
-		proxy, address, err := b.startProxy(s, addresses, folder)
+		proxy, address, err := b.startProxy(s, over, addresses, folder)
 		if err != nil {
 			return loadResult{}, err
 		}
 		defer proxy.stop()
-		if err := awaitReady(ctx, proxy, address); err != nil {
+		if err := awaitReady(ctx, proxy, address, over); err != nil {
 			return loadResult{}, fmt.Errorf("%s does not get ready: %w%s", s.name, err, proxy.tail())
 		}
 		if err := proxy.findWorkers(); err != nil {
@@ -137,15 +137,17 @@ func (b *bench) startStub(folder string) (*process, []netip.AddrPort, error) {
 }
 
 // startProxy starts a proxy in front of the brokers and returns the address that it will listen on.
-func (b *bench) startProxy(s system, brokers []netip.AddrPort, folder string) (*process, netip.AddrPort, error) {
+func (b *bench) startProxy(s system, over *overTLS, brokers []netip.AddrPort, folder string) (*process, netip.AddrPort, error) {
 	listen, err1 := freeAddress()
 	admin, err2 := freeAddress()
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, netip.AddrPort{}, err
 	}
-	config, err := s.writeConfig(proxyConfig{
-		Listen: listen, Admin: admin, Backends: brokers, Threads: b.threads, Folder: folder,
-	})
+	c := proxyConfig{Listen: listen, Admin: admin, Backends: brokers, Threads: b.threads, Folder: folder}
+	if over != nil {
+		c.PEM = certificatePath(b.folder, over.key)
+	}
+	config, err := s.writeConfig(c)
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}
@@ -158,10 +160,10 @@ func (b *bench) startProxy(s system, brokers []netip.AddrPort, folder string) (*
 }
 
 // awaitReady waits until the proxy carries MQTT between clients and brokers.
-func awaitReady(ctx context.Context, proxy *process, address netip.AddrPort) error {
+func awaitReady(ctx context.Context, proxy *process, address netip.AddrPort, over *overTLS) error {
 	const pause = 20 * time.Millisecond
 	for deadline := time.Now().Add(readyTimeout); ; {
-		err := probe(address)
+		err := probe(address, over)
 		if err == nil {
 			return nil
 		}
@@ -179,7 +181,10 @@ func awaitReady(ctx context.Context, proxy *process, address netip.AddrPort) err
 }
 
 // probe has some clients connect and leave.
-func probe(address netip.AddrPort) error {
+func probe(address netip.AddrPort, over *overTLS) error {
+	if over != nil {
+		return probeTLS(address, over)
+	}
 	p, err := newPoller()
 	if err != nil {
 		return err
@@ -193,6 +198,22 @@ func probe(address netip.AddrPort) error {
 	}
 	closeAll(fds)
 	return err
+}
+
+func probeTLS(address netip.AddrPort, over *overTLS) error {
+	config, err := tlsConfig(over.version, over.group)
+	if err != nil {
+		return err
+	}
+	d := newTLSDialer(loadConfig{target: address, level: levelMQTT311, tls: config})
+	for range readyProbes {
+		s, err := d.open()
+		if err != nil {
+			return err
+		}
+		s.leave()
+	}
+	return nil
 }
 
 // load runs the load generator and returns what it saw.
@@ -257,11 +278,16 @@ func newBench(threads int) (*bench, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	remove := func() { _ = os.RemoveAll(folder) }
+	if err := writeCertificates(folder); err != nil {
+		remove()
+		return nil, nil, err
+	}
 	b := &bench{
 		program: filepath.Clean(program),
 		folder:  folder,
 		threads: threads,
 		cpus:    placeOn(runtime.NumCPU(), threads),
 	}
-	return b, func() { _ = os.RemoveAll(folder) }, nil
+	return b, remove, nil
 }

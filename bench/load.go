@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -36,6 +37,7 @@ type loadConfig struct {
 	warmup      time.Duration // the same load, not measured
 	duration    time.Duration // what is measured
 	settle      time.Duration // idle: how long to leave sessions alone before memory is read
+	tls         *tls.Config   // nil: without TLS
 	meter       meter
 }
 
@@ -53,21 +55,27 @@ func (r *loadResult) setLatency(h *histogram) {
 	r.P50, r.P99, r.Largest = h.quantile(0.5), h.quantile(0.99), h.largest
 }
 
-// loadCommand is `bench load`. It prints one JSON object.
-func loadCommand(args []string, stdout io.Writer) error {
-	modes := map[string]func(loadConfig) (loadResult, error){
+// generators are the loads by mode.
+func generators(c loadConfig) map[string]func(loadConfig) (loadResult, error) {
+	if c.tls != nil {
+		return map[string]func(loadConfig) (loadResult, error){modeIdle: idleTLS, modePingPong: pingPongTLS, modeConnect: connectTLS}
+	}
+	return map[string]func(loadConfig) (loadResult, error){
 		modeIdle:     idle,
 		modePingPong: pingPong,
 		modePaced:    paced,
 		modeConnect:  connect,
 		modeBulk:     bulk,
 	}
+}
+
+// loadCommand is `bench load`. It prints one JSON object.
+func loadCommand(args []string, stdout io.Writer) error {
 	var mode string
 	if len(args) > 0 {
 		mode, args = args[0], args[1:]
 	}
-	generate, known := modes[mode]
-	if !known {
+	if _, known := generators(loadConfig{})[mode]; !known {
 		return fmt.Errorf("%w: load wants one of idle, pingpong, paced, connect, bulk first", errUsage)
 	}
 	config, err := parseLoad(mode, args)
@@ -78,8 +86,14 @@ func loadCommand(args []string, stdout io.Writer) error {
 	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("timer slack: %w", err)
 	}
-	// No load allocates per message, so there is nothing to collect.
-	debug.SetGCPercent(-1)
+	generate := generators(config)[mode]
+	if generate == nil {
+		return fmt.Errorf("%w: only idle, pingpong and connect run over TLS", errUsage)
+	}
+	if config.tls == nil {
+		// No load without TLS allocates per message, so there is nothing to collect.
+		debug.SetGCPercent(-1)
+	}
 	result, err := generate(config)
 	if err != nil {
 		return fmt.Errorf("%s: %w", mode, err)
@@ -109,6 +123,8 @@ func parseLoad(mode string, args []string) (loadConfig, error) {
 	flags.DurationVar(&c.warmup, "warmup", 300*time.Millisecond, "how long to run before measuring")
 	flags.DurationVar(&c.duration, "duration", 1500*time.Millisecond, "how long to measure")
 	flags.DurationVar(&c.settle, "settle", memorySettle, "idle: how long to wait before memory is read")
+	version := flags.String("tls", "", "idle, pingpong, connect: over TLS of this `version`, 1.2 or 1.3")
+	group := flags.String("group", "x25519", "TLS: the way of key exchange, x25519 or x25519mlkem768")
 	proxy := flags.String("proxy", "", "comma-separated `pids` whose CPU time and memory to read")
 	bystanders := flags.String("bystanders", "", "comma-separated `pids` that take part but are not measured")
 	if err := parseFlags(flags, args); err != nil {
@@ -129,6 +145,11 @@ func parseLoad(mode string, args []string) (loadConfig, error) {
 	}
 	if mode == modeIdle && c.fewer >= c.connections {
 		return c, fmt.Errorf("%w: -fewer wants to be less than -connections", errUsage)
+	}
+	if *version != "" {
+		if c.tls, err = tlsConfig(*version, *group); err != nil {
+			return c, err
+		}
 	}
 	if c.meter.proxy, err = parsePIDs(*proxy); err != nil {
 		return c, err

@@ -41,10 +41,13 @@ func idle(c loadConfig) (loadResult, error) {
 		return loadResult{}, err
 	}
 	defer p.close()
-	d := newDialer(p, c.target, c.level)
+	return watchIdle(c, p, newDialer(p, c.target, c.level).establish)
+}
 
+// watchIdle is what is measured of idle sessions. establish opens so many more and appends their sockets, which p watches.
+func watchIdle(c loadConfig, p *poller, establish func(fds []int, count int) ([]int, error)) (loadResult, error) {
 	var memory sessionsMemory
-	fds, err := d.establish(nil, c.fewer)
+	fds, err := establish(nil, c.fewer)
 	if err != nil {
 		return loadResult{}, err
 	}
@@ -52,7 +55,7 @@ func idle(c loadConfig) (loadResult, error) {
 	if memory.Fewer, err = c.meter.readMemory(len(fds)); err != nil {
 		return loadResult{}, err
 	}
-	fds, err = d.establish(fds, c.connections-c.fewer)
+	fds, err = establish(fds, c.connections-c.fewer)
 	if err != nil {
 		return loadResult{}, err
 	}

@@ -1,7 +1,7 @@
 // Command bench measures mqttlb beside HAProxy and nginx.
 //
-//	go run . run            everything, about a quarter of an hour
-//	go run . run -quick     the same in about a minute, to see that it works
+//	go run . run            everything, about 25 minutes
+//	go run . run -quick     the same in about two minutes, to see that it works
 //	go run . stub           the stub broker alone
 //	go run . load pingpong -target 127.0.0.1:1883     one load alone, against anything that speaks MQTT and echoes
 //

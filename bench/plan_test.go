@@ -49,7 +49,7 @@ func TestLoadArgsAreUnderstood(t *testing.T) {
 	t.Parallel()
 	p := quickPlan()
 	for _, s := range p.scenarios {
-		args := append(p.loadArgs(s), "-target", "127.0.0.1:1", "-proxy", joinPIDs([]int{1, 2}))
+		args := append(p.loadArgs(s, mqttlb), "-target", "127.0.0.1:1", "-proxy", joinPIDs([]int{1, 2}))
 		c, err := parseLoad(s.mode, args[2:])
 		if err != nil {
 			t.Errorf("%s: %v", s.name, err)

@@ -74,14 +74,14 @@ func TestLoadsAgainstStub(t *testing.T) {
 
 func TestReadiness(t *testing.T) {
 	stub, address := startTestStub(t)
-	if err := awaitReady(t.Context(), stub, address); err != nil {
+	if err := awaitReady(t.Context(), stub, address, nil); err != nil {
 		t.Errorf("a broker that is there: %v", err)
 	}
 	stub.stop()
 	if !stub.ended() {
 		t.Error("it has been stopped: want that it has ended")
 	}
-	if err := awaitReady(t.Context(), stub, address); err == nil {
+	if err := awaitReady(t.Context(), stub, address, nil); err == nil {
 		t.Error("a broker that has ended: got no error")
 	}
 }

@@ -114,6 +114,32 @@ var rows = []row{
 	},
 	{scenario: "idle", label: "resident, in all", unit: "MiB", figure: proxyOnly(of("idle", residentInAll, mega))},
 	{scenario: "idle", label: "kernel, per further session", unit: "B", figure: added("idle", kernelPerSession, 1)},
+
+	{
+		scenario: "tls-connect", label: "CPU per connection", unit: "µs", figure: proxyOnly(of("tls-connect", cpuPerWork, micro)),
+		targets: []target{against(nginx, 1)},
+	},
+	{scenario: "tls-connect", label: "connections per CPU second", unit: "k", figure: perCPUSecond("tls-connect")},
+	{scenario: "tls-connect", label: "connect to CONNACK, p50", unit: "µs", figure: of("tls-connect", p50, micro)},
+	{scenario: "tls-connect-12", label: "CPU per connection", unit: "µs", figure: of("tls-connect-12", cpuPerWork, micro)},
+	{scenario: "tls-connect-12", label: "connections per CPU second", unit: "k", figure: perCPUSecond("tls-connect-12")},
+	{scenario: "tls-connect-rsa", label: "CPU per connection", unit: "µs", figure: of("tls-connect-rsa", cpuPerWork, micro)},
+	{scenario: "tls-connect-rsa", label: "connections per CPU second", unit: "k", figure: perCPUSecond("tls-connect-rsa")},
+	{scenario: "tls-connect-mlkem", label: "CPU per connection", unit: "µs", figure: of("tls-connect-mlkem", cpuPerWork, micro)},
+	{scenario: "tls-connect-mlkem", label: "connections per CPU second", unit: "k", figure: perCPUSecond("tls-connect-mlkem")},
+
+	{scenario: "tls-pingpong", label: "CPU per message", unit: "µs", figure: perMessage("tls-pingpong")},
+	{scenario: "tls-pingpong", label: "round trips", unit: "k/s", figure: perSecond("tls-pingpong")},
+
+	{scenario: "tls-idle", label: "CPU", unit: "% of a core", figure: proxyOnly(of("tls-idle", coreShare, percent))},
+	{
+		scenario: "tls-idle", label: "resident, per further session", unit: "B", figure: proxyOnly(of("tls-idle", residentPerSession, 1)),
+		targets: []target{against(haproxy, 0.5)},
+	},
+	{scenario: "tls-idle", label: "resident, in all", unit: "MiB", figure: proxyOnly(of("tls-idle", residentInAll, mega))},
+	{scenario: "tls-idle", label: "kernel, per further session", unit: "B", figure: added("tls-idle", kernelPerSession, 1)},
+	{scenario: "tls-idle-mlkem", label: "resident, per further session", unit: "B", figure: of("tls-idle-mlkem", residentPerSession, 1)},
+	{scenario: "tls-idle-mlkem", label: "resident, in all", unit: "MiB", figure: of("tls-idle-mlkem", residentInAll, mega)},
 }
 
 // of is a figure's median over the rounds.
@@ -138,6 +164,12 @@ func perMessage(scenario string) func(results, string) float64 {
 
 func perSecond(scenario string) func(results, string) float64 {
 	return of(scenario, workPerSecond, 1e-3)
+}
+
+// perCPUSecond is how much work, in thousands, a second of the proxy's CPU time does.
+func perCPUSecond(scenario string) func(results, string) float64 {
+	cpu := proxyOnly(of(scenario, cpuPerWork, 1))
+	return func(r results, system string) float64 { return 1e-3 / cpu(r, system) }
 }
 
 // added is what the proxy adds to direct's median in the same run.

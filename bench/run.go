@@ -116,7 +116,7 @@ func (b *bench) measureAll(ctx context.Context, p *plan, systems []system, progr
 				slices.Reverse(order)
 			}
 			for _, sys := range order {
-				if sys.missing != "" || broken[sys.name] {
+				if sys.missing != "" || broken[sys.name] || !s.takes(sys.name) {
 					continue
 				}
 				began := time.Now()
@@ -148,7 +148,7 @@ const acceptableOthers = 0.1
 func (b *bench) measureUndisturbed(ctx context.Context, sys system, s scenario, p *plan) (loadResult, error) {
 	var best loadResult
 	for try := range 1 + p.retries {
-		result, err := b.measure(ctx, sys, p.loadArgs(s), p.measured(s))
+		result, err := b.measure(ctx, sys, s.tls, p.loadArgs(s, sys.name), p.measured(s))
 		if err != nil {
 			return loadResult{}, err
 		}

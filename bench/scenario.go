@@ -15,6 +15,15 @@ type scenario struct {
 	mode    string
 	args    []string // of the load generator, beside the times
 	stretch int      // the measured time in units of -duration; seldom messages need more of it
+	tls     *overTLS // nil: without TLS
+	only    []string // systems; empty: all
+}
+
+// overTLS says how the clients of a scenario come. The system direct has no TLS.
+type overTLS struct {
+	key     string // of the certificate
+	version string
+	group   string // of the key exchange
 }
 
 // The scenarios, in the order of the table.
@@ -54,7 +63,43 @@ var scenarios = []scenario{
 		name: "idle", title: "5000 idle sessions", mode: modeIdle,
 		args: []string{"-connections", "5000", "-fewer", "1000"},
 	},
+	{
+		name: "tls-connect", title: "TLS 1.3, ECDSA: connect, full handshake, CONNECT, CONNACK, DISCONNECT, close; 16 at a time", mode: modeConnect,
+		args: []string{"-connections", "16"}, stretch: 1, tls: &overTLS{keyECDSA, "1.3", groupX25519},
+	},
+	{
+		name: "tls-connect-12", title: "the same with TLS 1.2, ECDSA", mode: modeConnect,
+		args: []string{"-connections", "16"}, stretch: 1, tls: &overTLS{keyECDSA, "1.2", groupX25519}, only: proxies,
+	},
+	{
+		name: "tls-connect-rsa", title: "the same with TLS 1.3, RSA-2048", mode: modeConnect,
+		args: []string{"-connections", "16"}, stretch: 1, tls: &overTLS{keyRSA, "1.3", groupX25519}, only: proxies,
+	},
+	{
+		name: "tls-connect-mlkem", title: "the same with TLS 1.3, ECDSA, and X25519MLKEM768, which only mqttlb has", mode: modeConnect,
+		args: []string{"-connections", "16"}, stretch: 1, tls: &overTLS{keyECDSA, "1.3", groupMLKEM}, only: []string{mqttlb},
+	},
+	{
+		name: "tls-pingpong", title: "TLS 1.3: 1000 connections, one message under way on each", mode: modePingPong,
+		args: []string{"-connections", "1000"}, stretch: 1, tls: &overTLS{keyECDSA, "1.3", groupX25519}, only: proxies,
+	},
+	{
+		name: "tls-idle", title: "TLS 1.3: 5000 idle sessions", mode: modeIdle,
+		args: []string{"-connections", "5000", "-fewer", "1000"}, tls: &overTLS{keyECDSA, "1.3", groupX25519},
+	},
+	{
+		name: "tls-idle-mlkem", title: "the same with X25519MLKEM768", mode: modeIdle,
+		args: []string{"-connections", "5000", "-fewer", "1000"}, tls: &overTLS{keyECDSA, "1.3", groupMLKEM}, only: []string{mqttlb},
+	},
 }
+
+// takes says whether the scenario is measured with this system.
+func (s scenario) takes(system string) bool {
+	return len(s.only) == 0 || slices.Contains(s.only, system)
+}
+
+// wordTLS stands for all scenarios over TLS.
+const wordTLS = "tls"
 
 // idleRounds bounds the rounds of the idle scenario, which lasts long and varies little.
 const idleRounds = 3
@@ -86,8 +131,8 @@ func quickPlan() plan {
 	return p
 }
 
-// narrow keeps the scenarios and systems in a comma-separated list; a mode stands for all its scenarios, and a list
-// without any scenario, or any system, keeps all of them.
+// narrow keeps the scenarios and systems in a comma-separated list; a mode stands for all its scenarios without TLS, tls
+// for those with it, and a list without any scenario, or any system, keeps all of them.
 func (p *plan) narrow(list string) error {
 	var systems []string
 	var kept []scenario
@@ -98,7 +143,7 @@ func (p *plan) narrow(list string) error {
 		}
 		before := len(kept)
 		for _, s := range scenarios {
-			if s.name == word || s.mode == word {
+			if s.name == word || s.tls == nil && s.mode == word || s.tls != nil && word == wordTLS {
 				kept = append(kept, s)
 			}
 		}
@@ -118,7 +163,10 @@ func (p *plan) narrow(list string) error {
 func knownWords() []string {
 	words := slices.Clone(systemNames)
 	for _, s := range scenarios {
-		if s.name != s.mode && !slices.Contains(words, s.mode) {
+		if s.tls != nil && !slices.Contains(words, wordTLS) {
+			words = append(words, wordTLS)
+		}
+		if s.tls == nil && s.name != s.mode && !slices.Contains(words, s.mode) {
 			words = append(words, s.mode)
 		}
 		words = append(words, s.name)
@@ -135,12 +183,15 @@ func (p *plan) roundsOf(s scenario) int {
 }
 
 // loadArgs are the arguments of the load generator.
-func (p *plan) loadArgs(s scenario) []string {
+func (p *plan) loadArgs(s scenario, system string) []string {
 	duration := p.duration * time.Duration(s.stretch)
 	if s.mode == modeIdle {
 		duration = p.idle
 	}
 	args := append([]string{"load", s.mode}, s.args...)
+	if s.tls != nil && system != direct {
+		args = append(args, "-tls", s.tls.version, "-group", s.tls.group)
+	}
 	return append(args, "-warmup", p.warmup.String(), "-duration", duration.String())
 }
 

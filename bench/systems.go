@@ -23,7 +23,10 @@ const (
 	mqttlb  = "mqttlb"
 )
 
-var systemNames = []string{direct, haproxy, nginx, mqttlb}
+var (
+	systemNames = []string{direct, haproxy, nginx, mqttlb}
+	proxies     = systemNames[1:]
+)
 
 //go:embed systems/*.tmpl
 var templateFiles embed.FS
@@ -49,6 +52,7 @@ type proxyConfig struct {
 	Backends []netip.AddrPort
 	Threads  int
 	Folder   string
+	PEM      string // file with certificate and key; empty: without TLS
 	Module   string
 }
 
