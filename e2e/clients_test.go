@@ -92,6 +92,14 @@ func runMQTTJS(t *testing.T, host, port, level string) {
 func nodeScript(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	need(t, "node")
+	cmd := exec.Command("node", args...)
+	cmd.Env = append(os.Environ(), "NODE_PATH="+filepath.Dir(mqttJSFolder(t)))
+	return cmd
+}
+
+// mqttJSFolder is where the package MQTT.js is.
+func mqttJSFolder(t *testing.T) string {
+	t.Helper()
 	cache := os.Getenv("E2E_CACHE")
 	if cache == "" {
 		user, err := os.UserCacheDir()
@@ -100,13 +108,11 @@ func nodeScript(t *testing.T, args ...string) *exec.Cmd {
 		}
 		cache = filepath.Join(user, "mqttlb-e2e")
 	}
-	modules := filepath.Join(cache, "node_modules")
-	if _, err := os.Stat(filepath.Join(modules, "mqtt")); err != nil {
+	folder := filepath.Join(cache, "node_modules", "mqtt")
+	if _, err := os.Stat(folder); err != nil {
 		lacks(t, "MQTT.js")
 	}
-	cmd := exec.Command("node", args...)
-	cmd.Env = append(os.Environ(), "NODE_PATH="+modules)
-	return cmd
+	return folder
 }
 
 // await collects messages until all three have come, each with the QoS that it names.

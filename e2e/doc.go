@@ -15,6 +15,8 @@
 //	evict_test.go      drains, and what mqttlb tells of them; evictwitness_test.go has what clients and brokers tell
 //	view_test.go       what mqttlb thinks of its brokers, and herds of clients
 //	nameserver_test.go a DNS server; bucket_test.go is an S3 server, exporter_test.go reports brokers' load
+//	tls_test.go        TLS, with real clients and certificates that change; tlsattack_test.go has odd handshakes
+//	edge_test.go       TLS, WebSocket, PROXY and tenants together
 //	namespace_test.go  networks that may be broken
 //	soakclients_test.go clients that miss nothing, soakbroker_test.go their brokers; soak_test.go is what happens to them
 //	scaleswarm_test.go thousands of clients, who come again; scalenotes_test.go what has happened to them, and

@@ -183,10 +183,10 @@ func TestASilentNetworkCostsHalfOfTheDialTimeout(t *testing.T) {
 func TestAClientThatLeavesDuringTheDialIsForgotten(t *testing.T) {
 	t.Parallel()
 	l := startLB(t, settings{backends: []backend{{"a", blackHole(t)}}, cluster: "limits: {dial_timeout: 10s}"})
-	idle := l.descriptors(t)
+	idle := l.sockets(t) // files are opened for a moment now and then
 	c := dial(t, l.address, "")
 	send(t, c, opening{id: "hasty"}.bytes())
-	eventually(t, patience, "the dial is under way", func() bool { return l.descriptors(t) == idle+2 })
+	eventually(t, patience, "the dial is under way", func() bool { return l.sockets(t) == idle+2 })
 	reset(t, c)
 	if r, _ := l.ended(t, "hasty", 0); r["end"] != "client" {
 		t.Errorf("ended by %s, want client", r["end"])

@@ -35,6 +35,11 @@ if [ -n "$missing" ]; then
 	apt-get install -qq -y --no-install-recommends $missing >/dev/null
 fi
 
+# The browser is Debian's; without one, as on Ubuntu where it is a snap, its test is skipped.
+if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null && apt-cache show chromium 2>/dev/null | grep -q '^Maintainer: Debian'; then
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null
+fi
+
 if [ ! -e "$cache/node_modules/mqtt/package.json" ] || ! grep -q "\"version\": \"$MQTT_JS\"" "$cache/node_modules/mqtt/package.json"; then
 	mkdir -p "$cache"
 	npm install --silent --no-audit --no-fund --prefix "$cache" "mqtt@$MQTT_JS" >/dev/null

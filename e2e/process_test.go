@@ -141,6 +141,23 @@ func (p *process) descriptors(t *testing.T) int {
 	return len(entries)
 }
 
+// sockets is the number of those that are sockets.
+func (p *process) sockets(t *testing.T) int {
+	t.Helper()
+	folder := fmt.Sprintf("/proc/%d/fd", p.pid)
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, e := range entries {
+		if to, err := os.Readlink(filepath.Join(folder, e.Name())); err == nil && strings.HasPrefix(to, "socket:") {
+			n++
+		}
+	}
+	return n
+}
+
 func (p *process) proc(t *testing.T, file string) string {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", p.pid, file))
