@@ -189,7 +189,7 @@ func (l *loop) stopListeningOn(a *acceptor) {
 		}
 		l.welcome(a.listener, fd, remote)
 	}
-	l.poller.forget(a.fd)
+	l.poller.remove(a.fd)
 	closeSocket(a.fd)
 	a.fd = -1
 }

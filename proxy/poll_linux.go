@@ -256,8 +256,13 @@ func (p *poller) peek() []unix.EpollEvent { return p.events[:p.raw(0)] }
 // loop is busy the gate is closed, and nobody looks.
 func (p *poller) forget(fd int32) {
 	if !p.busy {
-		_, _, _ = syscall.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(p.epoll), unix.EPOLL_CTL_DEL, uintptr(fd), 0, 0, 0)
+		p.remove(fd)
 	}
+}
+
+// remove is forget for a socket of which others may have duplicates: closing ours would leave it registered.
+func (p *poller) remove(fd int32) {
+	_, _, _ = syscall.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(p.epoll), unix.EPOLL_CTL_DEL, uintptr(fd), 0, 0, 0)
 }
 
 // raw waits without telling the scheduler and returns the number of events.

@@ -18,6 +18,9 @@ type Listener struct {
 	Name string
 	// Address is host:port; an empty host means all addresses of both families, port 0 any free port.
 	Address string
+	// Socket is the descriptor of a listening TCP socket that somebody else has opened, such as systemd; 0 means that the
+	// proxy opens its own. It counts instead of Address. The proxy uses duplicates of it and never closes it.
+	Socket int
 	// Placer finds a backend for the clients of this listener. With Routes, each route has its own instead.
 	Placer Placer
 	Routes *Routes

@@ -203,7 +203,7 @@ func (c *Change) match(old []*listener, same func(was, is *listener) bool) {
 			continue
 		}
 		for _, was := range old {
-			if !c.closed[was] || !same(was, is) {
+			if !c.closed[was] || was.Socket != is.Socket || !same(was, is) {
 				continue
 			}
 			delete(c.closed, was)
@@ -235,6 +235,9 @@ func (c *Change) bind() error {
 // listener of ours that is about to go, as :1883 does with 127.0.0.1:1883; there, only a process that shares its
 // address too would go unnoticed.
 func (c *Change) bindOne(n *newcomer, loops int) error {
+	if n.Socket > 0 {
+		return n.inherit(loops)
+	}
 	at := n.wanted
 	err := c.bindAt(n, at, loops)
 	if errors.Is(err, unix.EAFNOSUPPORT) && at.Addr().IsUnspecified() {

@@ -85,6 +85,23 @@ func bindSocket(at netip.AddrPort, shared bool) (int32, error) {
 }
 
 func prepareListener(fd int, at netip.AddrPort, shared bool) error {
+	if err := tuneListener(fd); err != nil {
+		return err
+	}
+	if shared {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+			return fmt.Errorf("set SO_REUSEPORT: %w", err)
+		}
+	}
+	if at.Addr().Is6() && at.Addr().IsUnspecified() {
+		// "[::]" and ":1883" mean every address of both families.
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0)
+	}
+	return unix.Bind(fd, sockaddr(at))
+}
+
+// tuneListener sets what every listening socket needs, whoever has opened it.
+func tuneListener(fd int) error {
 	options := []struct{ level, name, value int }{
 		{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1},
 		// Accepted sockets inherit these two.
@@ -97,16 +114,7 @@ func prepareListener(fd int, at netip.AddrPort, shared bool) error {
 			return fmt.Errorf("set socket option %d/%d: %w", o.level, o.name, err)
 		}
 	}
-	if shared {
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
-			return fmt.Errorf("set SO_REUSEPORT: %w", err)
-		}
-	}
-	if at.Addr().Is6() && at.Addr().IsUnspecified() {
-		// "[::]" and ":1883" mean every address of both families.
-		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0)
-	}
-	return unix.Bind(fd, sockaddr(at))
+	return nil
 }
 
 func sockaddr(a netip.AddrPort) unix.Sockaddr {
