@@ -32,6 +32,7 @@
 //	oneof     the accepted values, separated by |
 //	required  what to write when the key is missing
 //	off       what to write instead of off, no or false for a section
+//	file      "read": the path of a file that is only read, and may be a credential of systemd
 //	also      what users of other software may call the key, separated by |
 //
 // A section is there whether it is written or not. A pointer to one is there

@@ -19,6 +19,7 @@ type field struct {
 	oneOf    []string
 	off      string
 	also     []string // what others call it
+	file     bool     // the path of a file
 }
 
 // fieldsOf returns the keys of a section in the order of the schema.
@@ -34,6 +35,7 @@ func fieldsOf(t reflect.Type) []field {
 			required: tag.Get("required"),
 			zero:     tag.Get("zero"),
 			off:      tag.Get("off"),
+			file:     tag.Get("file") != "",
 		}
 		if names := tag.Get("also"); names != "" {
 			f.also = strings.Split(names, "|")

@@ -16,6 +16,9 @@ type Options struct {
 	// AdminSocket is the default of admin.socket: a path, or "" when the folder
 	// of the usual path does not exist.
 	AdminSocket string
+	// Credentials is the folder that ${CREDENTIALS_DIRECTORY} means in paths of
+	// files, or "" when systemd has passed none.
+	Credentials string
 	// Check, unless nil, looks for mistakes that this package cannot know of,
 	// in a configuration that is complete but may have mistakes. It calls wrong
 	// for each, with the path of the key, such as clusters[0].load.url, and a
@@ -65,6 +68,7 @@ func newConfig(opts Options) *Config {
 
 // finish fills in what depends on other values and checks the whole.
 func finish(cfg *Config, opts Options, r *report) {
+	expandPaths(cfg, opts, r)
 	derive(cfg, opts, r)
 	checkValues(cfg, r)
 	validate(cfg, r)

@@ -51,7 +51,7 @@ type Admin struct {
 	// Path of the unix socket with the full API; `""` turns it off.
 	Socket string `yaml:"socket" derived:"/run/mqttlb/admin.sock, when that folder exists"`
 	// File with the bearer token that allows the full API over `address`; without it that API is read-only.
-	TokenFile string `yaml:"token_file" default:""`
+	TokenFile string `yaml:"token_file" default:"" file:"read"`
 }
 
 // Shutdown says what happens between the signal to stop and the end of the process.

@@ -31,6 +31,9 @@ func TestSchema(t *testing.T) {
 			t.Errorf("%s: a field has no yaml tag", k.path)
 		}
 		kind, scalar := kindOf(k.typ)
+		if strings.HasSuffix(k.key, "_file") && !k.file && k.key != "state_file" { // which is written
+			t.Errorf("%s: a file that is read needs the tag file", k.path)
+		}
 		switch {
 		case scalar:
 			if k.derived == "" && k.required == "" {

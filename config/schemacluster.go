@@ -61,7 +61,7 @@ type Backend struct {
 // FileSource is a list of backends in a file.
 type FileSource struct {
 	// The file: a list of backends as under `static`, in YAML or JSON. Write a new file and rename it to this one. A file that cannot be read or is no such list changes nothing.
-	Path string `yaml:"path" required:"path: /etc/mqttlb/backends.yaml"`
+	Path string `yaml:"path" required:"path: /etc/mqttlb/backends.yaml" file:"read"`
 }
 
 // DNSSource is the records of a DNS name.
@@ -95,11 +95,11 @@ type S3Source struct {
 	// Age from which on an object does not count, the extension's `file-expiration`. The clocks of the brokers and of this host must agree.
 	Expiration time.Duration `yaml:"expiration" default:"6m" range:"10s..24h" zero:"no expiration"`
 	// File with the access key. It is read each time, as are the two below.
-	AccessKeyFile string `yaml:"access_key_file" derived:"where the tools of AWS look: environment, shared files, web identity, container, instance"`
+	AccessKeyFile string `yaml:"access_key_file" derived:"where the tools of AWS look: environment, shared files, web identity, container, instance" file:"read"`
 	// File with the secret key that belongs to it.
-	SecretKeyFile string `yaml:"secret_key_file" default:""`
+	SecretKeyFile string `yaml:"secret_key_file" default:"" file:"read"`
 	// File with the session token, if the keys are temporary.
-	SessionTokenFile string `yaml:"session_token_file" default:""`
+	SessionTokenFile string `yaml:"session_token_file" default:"" file:"read"`
 }
 
 // Placement says which client goes to which backend.
@@ -151,11 +151,11 @@ type BrokerLoad struct {
 	// Where a broker says its version, for brokers to which discovery gives no label `version`: it becomes that label. While there are two versions in a cluster it is updated, and its state is ROLLING.
 	Version BrokerVersion `yaml:"version"`
 	// File with a bearer token to send; it is read each time.
-	BearerTokenFile string `yaml:"bearer_token_file" default:""`
+	BearerTokenFile string `yaml:"bearer_token_file" default:"" file:"read"`
 	// User name to send, together with `password_file`.
 	Username string `yaml:"username" default:""`
 	// File with the password; it is read each time.
-	PasswordFile string `yaml:"password_file" default:""`
+	PasswordFile string `yaml:"password_file" default:"" file:"read"`
 }
 
 // Figure is one part of the load of a broker.
@@ -211,7 +211,7 @@ type MQTTProbe struct {
 	// User name of the probe. Without a user name and a password, a broker that refuses the probe for them counts as healthy; with them, it does not.
 	Username string `yaml:"username" default:""`
 	// File with the password of the probe; it is read each time.
-	PasswordFile string `yaml:"password_file" default:""`
+	PasswordFile string `yaml:"password_file" default:"" file:"read"`
 }
 
 // HTTPProbe asks an HTTP endpoint.
@@ -258,11 +258,11 @@ type ClusterTLS struct {
 	// Speak TLS with the brokers, clients' connections and MQTT health checks alike. Clients of listeners with `tls.mode: passthrough` bring their own.
 	Enabled bool `yaml:"enabled" default:"false"`
 	// File with the certificates of the authorities (PEM) that sign those of the brokers; read again when it changes, as are the two below.
-	CA string `yaml:"ca" derived:"the authorities that this host trusts"`
+	CA string `yaml:"ca" derived:"the authorities that this host trusts" file:"read"`
 	// File with the certificate that mqttlb shows to the brokers (PEM).
-	Cert string `yaml:"cert" default:""`
+	Cert string `yaml:"cert" default:"" file:"read"`
 	// File with its private key (PEM, without a passphrase).
-	Key string `yaml:"key" default:""`
+	Key string `yaml:"key" default:"" file:"read"`
 	// Name that the brokers' certificates must have, and that is sent as SNI.
 	ServerName string `yaml:"server_name" derived:"the host of the broker's address: a name, or the IP address that discovery found"`
 	// Check the brokers' certificates. Without it anybody between mqttlb and a broker can read and change everything; a warning says so at every start.

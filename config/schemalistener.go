@@ -43,11 +43,11 @@ type ListenerTLS struct {
 	// Oldest version of TLS that clients may speak.
 	MinVersion string `yaml:"min_version" default:"1.2" oneof:"1.2|1.3"`
 	// File with the certificates of the authorities (PEM) that sign those of clients; read again when it changes.
-	ClientCA string `yaml:"client_ca" default:""`
+	ClientCA string `yaml:"client_ca" default:"" file:"read"`
 	// Certificates of clients. `request`: who has none is let in, a certificate that `client_ca` did not sign, or that is not valid now, is refused; `require`: everybody needs one.
 	ClientAuth string `yaml:"client_auth" default:"none" oneof:"none|request|require"`
 	// File with keys for session tickets, for several instances with the same clients: a client can resume its session at any of them. One key per line, 32 to 80 bytes in base64 (`openssl rand -base64 48`); the first encrypts, all decrypt; read again when it changes.
-	TicketKeys string `yaml:"ticket_keys" derived:"keys of this process alone, new ones every day"`
+	TicketKeys string `yaml:"ticket_keys" derived:"keys of this process alone, new ones every day" file:"read"`
 	// Time for a handshake, from the client's first complete message on; `limits.connect_timeout` bounds it as well.
 	HandshakeTimeout time.Duration `yaml:"handshake_timeout" default:"10s" range:"100ms..10m"`
 	// How many handshakes may compute at a time; others wait for their turn. Those that wait for their client do not count.
@@ -57,9 +57,9 @@ type ListenerTLS struct {
 // Certificate is a certificate and its key.
 type Certificate struct {
 	// File with the certificate and the intermediate ones that lead to its authority, in this order (PEM); read again when it changes.
-	Cert string `yaml:"cert" required:"cert: /etc/mqttlb/tls.crt"`
+	Cert string `yaml:"cert" required:"cert: /etc/mqttlb/tls.crt" file:"read"`
 	// File with the private key (PEM, without a passphrase). Only mqttlb should be able to read it.
-	Key string `yaml:"key" required:"key: /etc/mqttlb/tls.key"`
+	Key string `yaml:"key" required:"key: /etc/mqttlb/tls.key" file:"read"`
 }
 
 // Route leads some of the clients of a listener to a cluster. All that it has of `sni`, `client_cn`, `username` and
