@@ -32,6 +32,9 @@ type app struct {
 	admin    *admin.Server // nil when off
 	state    *stateFile    // nil when off
 	memory   *memoryWatch
+	// supervisor is the service manager; nil if there is none. sockets are those that it has opened, by listener.
+	supervisor *supervisor
+	sockets    map[string]int
 	// load reads the configuration anew; nil when mqttlb was started with flags. locate says where in it the value is
 	// about which there is something to say; nil if nobody knows.
 	load   func() (*config.Config, error)
@@ -53,8 +56,12 @@ func newApp(cfg *config.Config, e *environment, load func() (*config.Config, err
 	a := &app{
 		config: cfg, load: load, level: new(slog.LevelVar),
 		sources: make(map[string]*finder), parted: make(map[string]bool),
+		supervisor: e.supervisor, sockets: e.sockets,
 	}
 	a.log = newLogger(e.err, a.level, cfg)
+	if err := checkSockets(a.sockets, cfg); err != nil {
+		return nil, err
+	}
 	a.memory = newMemoryWatch(a.log)
 	a.metrics = metrics.New(a.metricSources())
 	a.metrics.Reloaded(true, time.Now())
@@ -220,6 +227,11 @@ func (a *app) start() {
 	for i := range a.config.Listeners {
 		a.logListening(&a.config.Listeners[i])
 	}
+	a.warnOfElsewhere(a.config)
+	if a.supervisor != nil {
+		a.running.Go(func() { a.supervisor.attend(a.ctx, a.statusLine, a.notifyFailed) })
+		a.notifyReady(nil)
+	}
 }
 
 // shutdown stops in an orderly way: readiness fails first, then, after the grace, no new client is
@@ -227,6 +239,7 @@ func (a *app) start() {
 func (a *app) shutdown(ctx context.Context) {
 	last := a.halt()
 	cfg := last.Shutdown
+	a.notifyStopping(cfg.Grace + cfg.Drain + stopSlack)
 	a.log.Info("stopping", slog.String("grace", cfg.Grace.String()), slog.String("drain", cfg.Drain.String()))
 	if a.admin != nil {
 		a.admin.SetStopping()
@@ -278,6 +291,7 @@ const serverShuttingDown = 0x8B
 const (
 	drainPace  = 10 * time.Millisecond // between two sessions that are ended, unless shutdown.drain is shorter
 	drainSlack = 6 * time.Second       // for the last sessions to say goodbye
+	stopSlack  = 20 * time.Second      // for them and all else, before a service manager loses its patience
 )
 
 // halt makes this the last configuration. A reload that is under way may still finish.

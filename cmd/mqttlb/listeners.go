@@ -19,6 +19,7 @@ func (a *app) listeners(cfg *config.Config, secured *tlsChange) []proxy.Listener
 		listeners = append(listeners, proxy.Listener{
 			Name:              l.Name,
 			Address:           l.Address,
+			Socket:            a.sockets[l.Name],
 			Routes:            a.routes(l),
 			Trusted:           trustedBy(l),
 			MaxConnections:    l.Limits.Connections,

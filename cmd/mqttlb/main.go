@@ -10,6 +10,7 @@
 //	site.go       one cluster with what works for it in the background; which clusters there are
 //	reconfigure.go  from the configuration that runs to the next one
 //	sources.go    discovery: from the configuration to the backends of a cluster
+//	supervisor.go  what systemd is told; passed.go: the sockets that it has opened
 //	vet.go        what is wrong in a configuration that only other packages can tell
 //	observe.go    from the events of the data path to metrics and the access log
 //	check.go …    one file per further command

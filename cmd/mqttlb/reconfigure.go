@@ -27,6 +27,7 @@ func (a *app) reload(context.Context) error {
 	if a.stopping {
 		return errors.New("mqttlb is stopping; nothing is reloaded any more")
 	}
+	a.notifyReloading()
 	next, err := a.load()
 	if err != nil {
 		a.log.Error("the configuration is invalid; nothing has changed", slog.Any("error", err))
@@ -35,6 +36,7 @@ func (a *app) reload(context.Context) error {
 	} else {
 		a.log.Info("the configuration is reloaded")
 	}
+	a.notifyReady(err)
 	a.metrics.Reloaded(err == nil, time.Now())
 	return err
 }

@@ -24,6 +24,10 @@ type environment struct {
 	in       io.Reader
 	out, err io.Writer
 	hostname string
+	// credentials is the folder that ${CREDENTIALS_DIRECTORY} means in the configuration.
+	credentials string
+	supervisor  *supervisor    // nil if there is none
+	sockets     map[string]int // that are passed to mqttlb run, by listener
 }
 
 func systemEnvironment() *environment {
@@ -31,7 +35,7 @@ func systemEnvironment() *environment {
 	if err != nil {
 		hostname = "mqttlb"
 	}
-	return &environment{in: os.Stdin, out: os.Stdout, err: os.Stderr, hostname: hostname}
+	return &environment{in: os.Stdin, out: os.Stdout, err: os.Stderr, hostname: hostname, credentials: os.Getenv("CREDENTIALS_DIRECTORY")}
 }
 
 // usageError is an error of whoever called, not of the program.
@@ -120,7 +124,7 @@ func asUsage(check cobra.PositionalArgs) cobra.PositionalArgs {
 
 // configOptions are the facts about this host that defaults of the configuration depend on.
 func (e *environment) configOptions() config.Options {
-	o := config.Options{Hostname: e.hostname}
+	o := config.Options{Hostname: e.hostname, Credentials: e.credentials}
 	if info, err := os.Stat(adminFolder); err == nil && info.IsDir() {
 		o.AdminSocket = adminSocket
 	}

@@ -23,13 +23,22 @@ func runCommand(e *environment) *cobra.Command {
 		Short: "Run the load balancer",
 		Long: `Run the load balancer until SIGTERM or SIGINT. Then readiness fails, after shutdown.grace no new
 client is accepted, and the open sessions are ended evenly within shutdown.drain. A second signal stops
-at once. SIGHUP reloads the configuration.`,
+at once. SIGHUP reloads the configuration.
+
+Under systemd (Type=notify) mqttlb tells when it is ready, reloads or stops, answers the watchdog, and takes
+over the sockets of socket units whose FileDescriptorName is the name of a listener.`,
 		Example: `  mqttlb run -c mqttlb.yaml
   mqttlb run --listen :1883 --backend 10.0.0.1:1883 --backend 10.0.0.2:1883`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, load, err := runConfig(file, listen, backends, e)
 			if err != nil {
+				return err
+			}
+			if e.supervisor, err = findSupervisor(); err != nil {
+				return err
+			}
+			if e.sockets, err = findSockets(); err != nil {
 				return err
 			}
 			return run(cmd.Context(), cfg, load, located(file, e), e)
