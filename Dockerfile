@@ -1,11 +1,12 @@
 # A static binary on nothing, not as root. Build: docker build -t mqttlb .
+# deploy/check-image.sh builds and runs it without a registry.
 FROM golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 ARG VERSION=dev
-RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /mqttlb ./cmd/mqttlb \
+RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -buildid= -X main.version=${VERSION}" -o /mqttlb ./cmd/mqttlb \
  && mkdir -p /rootfs/run/mqttlb /rootfs/etc/mqttlb && chown 65532:65532 /rootfs/run/mqttlb
 
 FROM scratch

@@ -14,6 +14,7 @@ lint: ; golangci-lint run ./... && cd bench && golangci-lint run --config ../.go
 cover: ; go test -coverprofile=cover.out ./... && go tool cover -func cover.out | tail -n 1
 demo: ; go run ./cmd/mqttlb demo --duration 20s
 ci: ; bash .ci/run
+release-check: ; bash deploy/release-check.sh
 image: ; docker build --build-arg VERSION=$(VERSION) -t mqttlb:$(VERSION) .
 
-.PHONY: build test race e2e soak fuzz microbench bench lint cover demo ci image
+.PHONY: build test race e2e soak fuzz microbench bench lint cover demo ci release-check image
