@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the tests of this folder need on Debian and Ubuntu: brokers, their command line tools and
-# MQTT.js; and the proxies that bench/ compares mqttlb with. Running it again installs only what is
-# missing. Needs root for the packages.
+# MQTT.js; the proxies that bench/ compares mqttlb with; and promtool, for
+# deploy/check. Running it again installs only what is missing. Needs root for the packages.
 #
 #   E2E_CACHE   folder of the JavaScript packages; default: mqttlb-e2e in the user's cache folder
 set -eu
@@ -20,6 +20,7 @@ need haproxy haproxy
 need nginx nginx
 need node nodejs
 need npm npm
+need promtool prometheus
 [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing="$missing rabbitmq-server"
 
 if [ -n "$missing" ]; then
@@ -37,7 +38,8 @@ fi
 
 # The browser is Debian's; without one, as on Ubuntu where it is a snap, its test is skipped.
 if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null && apt-cache show chromium 2>/dev/null | grep -q '^Maintainer: Debian'; then
-	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null ||
+		echo 'no browser could be installed; its tests are skipped'
 fi
 
 if [ ! -e "$cache/node_modules/mqtt/package.json" ] || ! grep -q "\"version\": \"$MQTT_JS\"" "$cache/node_modules/mqtt/package.json"; then
