@@ -37,6 +37,7 @@ func TestClientsWaitForTheirTurn(t *testing.T) {
 	write(t, r.dial(), connect("first"))
 	expect(t, r.accept(0), connect("first"))
 	var list [clients]net.Conn
+	began := time.Now()
 	for i := range list {
 		list[i] = r.dial()
 		write(t, list[i], append(connect(strconv.Itoa(i)), 0xc0, 0))
@@ -45,7 +46,6 @@ func TestClientsWaitForTheirTurn(t *testing.T) {
 	for i := range list {
 		write(t, list[i], []byte{0xc0, 0})
 	}
-	began := time.Now()
 	seen := make(map[string]bool)
 	for range clients {
 		broker := r.accept(0)

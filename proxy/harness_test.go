@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 // that long unless it fails.
 const patience = 10 * time.Second
 
+// conversation bounds all that a test says over one connection.
+const conversation = 6 * patience
+
 // A rig is a proxy in front of one or more brokers that the test plays itself.
 type rig struct {
 	t       *testing.T
@@ -107,7 +110,7 @@ func (r *rig) dial() *net.TCPConn {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(conversation))
 	return c.(*net.TCPConn)
 }
 
@@ -121,7 +124,7 @@ func (r *rig) accept(broker int) *net.TCPConn {
 		r.t.Fatalf("the broker waits for a connection: %v", err)
 	}
 	r.t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(conversation))
 	return c
 }
 
