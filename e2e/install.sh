@@ -46,3 +46,27 @@ if [ ! -e "$cache/node_modules/mqtt/package.json" ] || ! grep -q "\"version\": \
 	mkdir -p "$cache"
 	npm install --silent --no-audit --no-fund --prefix "$cache" "mqtt@$MQTT_JS" >/dev/null
 fi
+
+# HiveMQ and its Java client. Where there is no Java, or no Maven Central, the file "unavailable" says so, and the tests
+# that need them are skipped, for that reason only.
+hivemq=$cache/hivemq
+unavailable() {
+	rm -rf "$hivemq"
+	mkdir -p "$hivemq"
+	echo "$1" >"$hivemq/unavailable"
+	echo "HiveMQ cannot be had, its tests are skipped: $1"
+}
+pom=$(dirname "$0")/hivemq/pom.xml
+if ! { command -v javac && command -v mvn; } >/dev/null; then
+	{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends default-jdk-headless maven; } >/dev/null 2>&1 || true
+fi
+if ! { command -v javac && command -v mvn; } >/dev/null; then
+	unavailable 'there is no JDK with Maven, and none could be installed'
+elif ! cmp -s "$pom" "$hivemq/pom.xml"; then
+	rm -rf "$hivemq"
+	if timeout 300 mvn --quiet --batch-mode --file "$pom" dependency:copy-dependencies "-DoutputDirectory=$hivemq/lib" >"$cache/mvn.log" 2>&1; then
+		cp "$pom" "$hivemq/pom.xml"
+	else
+		unavailable "Maven could not fetch it; $cache/mvn.log says why"
+	fi
+fi
