@@ -113,7 +113,7 @@ func (c *Cluster) whyNothing() string {
 	default:
 		return "the strategy " + c.options.Strategy + " gives clients no home that they could be moved to"
 	}
-	return "nobody is free to be moved: clients stay that have connected or been moved lately, that have a will, or whose session lives on their broker"
+	return "nobody is free to be moved: clients stay that are at home, that have connected or been moved lately, that have a will, or whose session lives on their broker"
 }
 
 // even tells whether the backends that take clients hold their fair shares. The mutex is held.

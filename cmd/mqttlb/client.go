@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -102,8 +103,10 @@ func adminTarget(flag string, cfg *config.Admin, socket string) (string, error) 
 	switch {
 	case flag != "":
 		return flag, nil
-	case cfg != nil && cfg.Socket != "":
+	case cfg != nil && filepath.IsAbs(cfg.Socket):
 		return cfg.Socket, nil
+	case cfg != nil && cfg.Socket != "":
+		return "unix:" + cfg.Socket, nil // --admin takes a relative path only so
 	case cfg != nil && cfg.Address == "":
 		return "", usagef("this configuration has neither admin.socket nor admin.address; nobody can ask that mqttlb")
 	case cfg != nil:
@@ -255,7 +258,7 @@ func (c *adminClient) unreachable(err error, patience time.Duration) error {
 	} else if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		err = wrapped.Err
 	}
-	hint := "is it running? use --admin"
+	hint := "is it running? say where with -c FILE or --admin"
 	if errors.Is(err, fs.ErrPermission) {
 		hint = "use an account of the socket's group, or --admin " + defaultAddress
 	}

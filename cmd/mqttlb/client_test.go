@@ -26,6 +26,7 @@ func TestAdminTarget(t *testing.T) {
 	}{
 		{"flag", "http://a:1", &config.Admin{Socket: "/b"}, exists, "http://a:1"},
 		{"socket of the configuration", "", &config.Admin{Socket: "/b", Address: ":1"}, exists, "/b"},
+		{"socket beside the configuration", "", &config.Admin{Socket: "admin.sock"}, exists, "unix:admin.sock"},
 		{"address of the configuration", "", &config.Admin{Address: "10.0.0.1:9180"}, exists, "http://10.0.0.1:9180"},
 		{"all addresses", "", &config.Admin{Address: ":9180"}, exists, "http://127.0.0.1:9180"},
 		{"all IPv4 addresses", "", &config.Admin{Address: "0.0.0.0:9180"}, exists, "http://127.0.0.1:9180"},
@@ -78,9 +79,9 @@ func TestNobodyAnswers(t *testing.T) {
 	free.Close()
 	at := "http://" + free.Addr().String()
 	for where, want := range map[string]string{
-		folder + "/none":  "cannot reach mqttlb at " + folder + "/none: no such file or directory; is it running? use --admin",
-		"unix:" + stale:   "cannot reach mqttlb at unix:" + stale + ": connection refused; is it running? use --admin",
-		at:                "cannot reach mqttlb at " + at + ": connection refused; is it running? use --admin",
+		folder + "/none":  "cannot reach mqttlb at " + folder + "/none: no such file or directory; is it running? say where with -c FILE or --admin",
+		"unix:" + stale:   "cannot reach mqttlb at unix:" + stale + ": connection refused; is it running? say where with -c FILE or --admin",
+		at:                "cannot reach mqttlb at " + at + ": connection refused; is it running? say where with -c FILE or --admin",
 		"http://a.test:0": "cannot reach mqttlb at http://a.test:0: ",
 	} {
 		_, err := execCommand(t, statusCommand, "--admin", where)
@@ -102,7 +103,7 @@ func TestPatienceEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _, err = c.ask(t.Context(), http.MethodGet, "/livez", nil, 20*time.Millisecond)
-	if want := "no answer within 20ms; is it running? use --admin"; err == nil || !strings.HasSuffix(err.Error(), want) {
+	if want := "no answer within 20ms; is it running? say where with -c FILE or --admin"; err == nil || !strings.HasSuffix(err.Error(), want) {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

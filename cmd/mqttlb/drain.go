@@ -30,7 +30,7 @@ Where several mqttlb stand in front of the same brokers, drain the backend on ea
 		Example: `  mqttlb drain hivemq-2 --wait
   mqttlb drain hivemq-2 --rate 50/s --wait --timeout 30m && ssh hivemq-2 systemctl stop hivemq
   mqttlb drain hivemq-2 --cluster hivemq --admin http://10.0.0.5:9180 --token-file /etc/mqttlb/token`,
-		Args:              cobra.ExactArgs(1),
+		Args:              oneArg("BACKEND"),
 		ValidArgsFunction: flags.completeBackends(e, &inCluster),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if rate != "" {

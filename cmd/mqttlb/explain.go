@@ -32,7 +32,7 @@ With several clusters, the one in which the client is connected is meant, unless
 a client comes to that is not connected is up to the routes of the listener, and its id alone does not tell.`,
 		Example: `  mqttlb explain sensor-17
   mqttlb explain --cluster hivemq -- -strange-id`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArg("CLIENT-ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a, err := flags.client(e)
 			if err != nil {
@@ -119,9 +119,24 @@ func kindOf(x *admin.Explanation) string {
 	}
 	switch {
 	case group == "":
-		return harmless(x.Kind)
+		return harmless(x.Kind) + meaning(x.Kind)
 	case x.Kind == balancer.Grouped.String():
 		return "member of group " + group
 	}
 	return harmless(x.Kind) + "; with session_scope node that counts more than its group " + group
+}
+
+// meaning explains a kind to those who read it for the first time.
+func meaning(kind string) string {
+	switch kind {
+	case balancer.Fat.String():
+		return ", it causes a notable part of the load"
+	case balancer.Persistent.String():
+		return ", its session outlives the connection"
+	case balancer.Fleeting.String():
+		return ", no session outlives its connection"
+	case balancer.Anonymous.String():
+		return ", it has no client id"
+	}
+	return ""
 }

@@ -18,7 +18,7 @@ back when they connect anew, the backend is their home still, or when a rebalanc
 minutes after they were moved at the earliest.`,
 		Example: `  mqttlb resume hivemq-2
   mqttlb resume hivemq-2 --admin http://10.0.0.5:9180 --token-file /etc/mqttlb/token`,
-		Args:              cobra.ExactArgs(1),
+		Args:              oneArg("BACKEND"),
 		ValidArgsFunction: flags.completeBackends(e, &inCluster),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a, err := flags.writer(e)
@@ -37,6 +37,9 @@ minutes after they were moved at the earliest.`,
 				return writeJSON(e.out, done)
 			}
 			_, err = fmt.Fprintf(e.out, "resumed %s: %s\n", harmless(done.Backend.Name), join(", ", harmless(done.Backend.Phase), several(done.Backend.Connections, "connection")))
+			if err == nil {
+				_, err = fmt.Fprintln(e.out, "clients come back as they connect anew; mqttlb rebalance moves those whom the drain moved, ten minutes after that")
+			}
 			return err
 		},
 	}

@@ -122,6 +122,19 @@ func asUsage(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
+// oneArg is for commands with exactly one argument, which has this name.
+func oneArg(name string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		switch len(args) {
+		case 0:
+			return fmt.Errorf("%s is missing", name)
+		case 1:
+			return nil
+		}
+		return fmt.Errorf("got %d arguments, want %s only", len(args), name)
+	}
+}
+
 // configOptions are the facts about this host that defaults of the configuration depend on.
 func (e *environment) configOptions() config.Options {
 	o := config.Options{Hostname: e.hostname, Credentials: e.credentials}

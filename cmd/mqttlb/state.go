@@ -22,7 +22,7 @@ func stateCommand(e *environment) *cobra.Command {
 state decides how clients are placed and which moves are allowed: none at all in overloaded and degraded.`,
 		Example: `  mqttlb state degraded        # nobody is moved now
   mqttlb state auto --cluster hivemq`,
-		Args: cobra.MatchAll(cobra.ExactArgs(1), func(_ *cobra.Command, args []string) error {
+		Args: cobra.MatchAll(oneArg("the state"), func(_ *cobra.Command, args []string) error {
 			if slices.Contains(admin.States(), args[0]) {
 				return nil
 			}

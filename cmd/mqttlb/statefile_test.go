@@ -216,7 +216,7 @@ func TestExplainLearned(t *testing.T) {
 	o := operated()
 	o.Clusters = []admin.Cluster{c}
 	_, socket := serveAdmin(t, o)
-	for id, want := range map[string]string{"client-1": "kind      member of group workers, learned from SUBSCRIBE\n", "client-2": "kind      fleeting\n"} {
+	for id, want := range map[string]string{"client-1": "kind      member of group workers, learned from SUBSCRIBE\n", "client-2": "kind      fleeting, no session outlives its connection\n"} {
 		if out, err := execCommand(t, explainCommand, "--admin", socket, id); err != nil || !strings.Contains(out, want) {
 			t.Errorf("got %q, %v, want %q", out, err, want)
 		}
