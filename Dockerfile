@@ -10,6 +10,12 @@ RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -buildid= -X main.version=$
  && mkdir -p /rootfs/run/mqttlb /rootfs/etc/mqttlb && chown 65532:65532 /rootfs/run/mqttlb
 
 FROM scratch
+ARG VERSION=dev
+LABEL org.opencontainers.image.title="mqttlb" \
+      org.opencontainers.image.description="The load balancer that understands MQTT" \
+      org.opencontainers.image.source="https://github.com/mqttlb/mqttlb" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}"
 COPY --from=build /rootfs/ /
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /mqttlb /mqttlb

@@ -9,7 +9,7 @@ SOAK ?= 10m
 soak: ; SOAK=$(SOAK) E2E_REQUIRED=1 go test -count=1 -timeout 0 -v -run '^TestFaultL1Soak$$' ./e2e
 fuzz: ; LONG=1 bash .ci/run
 microbench: ; .ci/microbench -benchtime 1s
-bench: ; cd bench && go run . run
+bench: ; bash bench/install.sh && cd bench && go run . run
 lint: ; golangci-lint run ./... && cd bench && golangci-lint run --config ../.golangci.yml ./...
 cover: ; go test -coverprofile=cover.out ./... && go tool cover -func cover.out | tail -n 1
 demo: ; go run ./cmd/mqttlb demo --duration 20s

@@ -10,6 +10,7 @@ step() { printf -- '-- %s\n' "$*"; }
 fail() { echo "$*" >&2; exit 1; }
 
 work=$(mktemp -d)
+export DISABLE_HC_SYSTEMD=true # the health check is for us to run: the timers of podman need systemd
 # A store of our own: nothing of it stays, and other images do not matter.
 store=(--log-level error --storage-driver vfs --root "$work/store" --runroot "$work/run")
 podman=(podman "${store[@]}" --runtime runc --cgroup-manager cgroupfs)
@@ -35,6 +36,9 @@ user=$("${podman[@]}" image inspect --format '{{.Config.User}}' mqttlb:check)
 [ "$user" = 65532:65532 ] || fail "the image runs as $user"
 "${podman[@]}" image inspect --format '{{.Size}} bytes' mqttlb:check
 
+"${podman[@]}" image inspect --format '{{json .Config.Labels}}' mqttlb:check | tee "$work/labels"
+grep -q '"org.opencontainers.image.version":"check"' "$work/labels" || fail "the labels do not tell the version"
+
 step "run"
 cat >"$work/mqttlb.yaml" <<'YAML'
 listeners: [{address: "127.0.0.1:22883"}]
@@ -43,22 +47,25 @@ shutdown: {grace: 0s}
 clusters: [{name: brokers, health: {interval: 0s}, discovery: {static: [{address: "127.0.0.1:1"}]}}]
 YAML
 chmod 755 "$work" && chmod 644 "$work/mqttlb.yaml"
-# The loopback of the host, so that nothing has to be forwarded. The limits are lower than anybody's, because a container
+# A loopback of its own is enough: all is asked from inside. The limits are lower than anybody's, because a container
 # may not raise them.
-"${podman[@]}" run --detach --name check --no-healthcheck --network host --read-only --read-only-tmpfs=false --cap-drop all \
+"${podman[@]}" run --detach --name check --network none --read-only --read-only-tmpfs=false --cap-drop all \
 	--security-opt no-new-privileges --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 \
 	--tmpfs /run/mqttlb:mode=0700,size=1m,notmpcopyup,U \
 	--volume "$work/mqttlb.yaml:/etc/mqttlb/mqttlb.yaml:ro" mqttlb:check >/dev/null
 inside() { "${podman[@]}" exec check /mqttlb "$@"; }
+healthy() { "${podman[@]}" healthcheck run check; }
 for _ in $(seq 100); do
-	inside healthcheck >/dev/null 2>&1 && break
+	healthy >/dev/null 2>&1 && break
 	sleep 0.1
 done
 
 step "health check, as the image says it"
 "${podman[@]}" image inspect --format '{{json .Config.Healthcheck}}' mqttlb:check
-inside healthcheck || { "${podman[@]}" logs check; fail "the container is not healthy"; }
+healthy || { "${podman[@]}" logs check; fail "the container is not healthy"; }
 inside status
+inside version | tee "$work/version"
+grep -q '^mqttlb check, ' "$work/version" || fail "the binary does not tell the version"
 pid=$("${podman[@]}" inspect --format '{{.State.Pid}}' check)
 grep -E '^(Uid|CapEff|CapBnd|NoNewPrivs)' "/proc/$pid/status"
 grep -q '^CapBnd:[[:space:]]*0*$' "/proc/$pid/status" || fail "the container has capabilities"

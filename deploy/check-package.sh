@@ -39,14 +39,13 @@ step "run as the unit does"
 # The user, its only capability, no new privileges, a file system that is read-only but for the folders of the service,
 # and the umask. Not here: the filters of system calls and address families, the watchdog, and credentials.
 install -d -o mqttlb -g mqttlb -m 750 /run/mqttlb /var/lib/mqttlb
-# A port of our own, and no grace, so that this takes seconds.
-sed -i 's/":1883"/"127.0.0.1:21883"/' /etc/mqttlb/mqttlb.yaml
-printf 'shutdown: {grace: 0s}\nadmin: {address: "127.0.0.1:29180"}\n' >>/etc/mqttlb/mqttlb.yaml
+# No grace, so that this takes seconds. It has a network of its own, where all ports are free and no address is up.
+printf 'shutdown: {grace: 0s}\nadmin: {address: ":9180"}\n' >>/etc/mqttlb/mqttlb.yaml
 sandbox='mount --make-rprivate / && mount --bind /run/mqttlb /run/mqttlb && mount --bind /var/lib/mqttlb /var/lib/mqttlb &&
 	mount -o remount,ro,bind / && ! touch /usr/bin/mqttlb 2>/dev/null && umask 0077 &&
 	exec setpriv --reuid mqttlb --regid mqttlb --clear-groups --inh-caps=-all,+net_bind_service \
 		--ambient-caps=-all,+net_bind_service --bounding-set=-all,+net_bind_service --no-new-privs "$@"'
-unshare --mount sh -c "$sandbox" sh $(sed -n 's/^ExecStart=//p' "$unit") >"$log" 2>&1 &
+unshare --mount --net sh -c "$sandbox" sh $(sed -n 's/^ExecStart=//p' "$unit") >"$log" 2>&1 &
 pid=$!
 for _ in $(seq 100); do
 	grep -q listening "$log" && break

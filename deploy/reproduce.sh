@@ -5,11 +5,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-for folder in "$work/a" "$work/another/with/a/longer/name"; do
-	mkdir -p "$folder"
-	cp -a . "$folder"
+first=$work/a second=$work/another/with/a/longer/name
+mkdir -p "$first" "$second"
+cp -a . "$first"
+cp -a "$first/." "$second" # of the copy: somebody may be editing the tree
+for folder in "$first" "$second"; do
 	echo "building in $folder"
 	GOCACHE="$work/cache-$(basename "$folder")" "$folder/deploy/build.sh" "$folder.bin"
 done
-sha256sum "$work/a.bin" "$work/another/with/a/longer/name.bin"
-cmp "$work/a.bin" "$work/another/with/a/longer/name.bin"
+sha256sum "$first.bin" "$second.bin"
+cmp "$first.bin" "$second.bin"

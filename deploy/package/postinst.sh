@@ -22,5 +22,6 @@ fi
 [ -d /run/systemd/system ] || exit 0
 systemctl daemon-reload
 # Not enabled and not started at the first installation: there are no brokers in its configuration yet. An update
-# restarts what runs: it waits until the sessions are ended evenly, which may take as long as shutdown.drain.
-systemctl try-restart mqttlb.service
+# restarts what runs: it waits until the sessions are ended evenly, which may take as long as shutdown.drain. That it does
+# not start again, for its configuration perhaps, is no reason to leave the package half installed.
+systemctl try-restart mqttlb.service || echo "mqttlb is installed, but does not start: see systemctl status mqttlb" >&2
