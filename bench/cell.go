@@ -38,6 +38,8 @@ type bench struct {
 	folder  string // for configurations and output
 	threads int    // of each proxy
 	cpus    placement
+
+	repeating time.Duration // what measurements that others have disturbed have taken once more
 }
 
 // A placement says which cores the proxy has and which everybody else; nil means all.
@@ -58,6 +60,15 @@ func placeOn(cores, threads int) placement {
 		}
 	}
 	return p
+}
+
+// onOneCore is b with everything on the first core.
+func (b *bench) onOneCore() *bench {
+	one := *b
+	first := &unix.CPUSet{}
+	first.Set(0)
+	one.cpus = placement{proxy: first, others: first}
+	return &one
 }
 
 // measure is one measurement from the empty machine to the empty machine.
@@ -152,7 +163,7 @@ func (b *bench) startProxy(s system, over *overTLS, brokers []netip.AddrPort, fo
 		return nil, netip.AddrPort{}, err
 	}
 	p, err := start(launch{
-		argv:   append([]string{s.binary}, s.args(config)...),
+		argv:   append([]string{s.binary}, s.args(config, b.threads)...),
 		folder: folder,
 		cpus:   b.cpus.proxy,
 	})
@@ -244,9 +255,9 @@ func (b *bench) load(ctx context.Context, args []string, measured time.Duration)
 	return result, nil
 }
 
-// neededDescriptors is how many descriptors a proxy may have open: two for each of 5000 sessions, and what HAProxy asks
+// neededDescriptors is how many descriptors a proxy may have open: two for each of 8000 sessions, and what HAProxy asks
 // for in its configuration.
-const neededDescriptors = 12_500
+const neededDescriptors = 18_500
 
 // raiseDescriptorLimit lets this process's children open as many files as the administrator allows. (Go raises the limit
 // for itself and takes that back for its children, unless it is told.)

@@ -23,6 +23,7 @@ const (
 	modePaced    = "paced"
 	modeConnect  = "connect"
 	modeBulk     = "bulk"
+	modeGrow     = "grow"
 )
 
 // A loadConfig says what to do; each mode takes what it needs.
@@ -31,12 +32,13 @@ type loadConfig struct {
 	level       byte // MQTT protocol level
 	connections int
 	fewer       int           // idle: the smaller number of connections
+	sizes       []int         // grow: numbers of connections
 	rate        int           // paced: round trips per second, all connections together
 	inFlight    int           // bulk: messages under way per connection
 	payload     int           // bytes per message
 	warmup      time.Duration // the same load, not measured
 	duration    time.Duration // what is measured
-	settle      time.Duration // idle: how long to leave sessions alone before memory is read
+	settle      time.Duration // idle, grow: how long to leave sessions alone before memory is read
 	tls         *tls.Config   // nil: without TLS
 	meter       meter
 }
@@ -49,6 +51,9 @@ type loadResult struct {
 	P99     time.Duration   `json:"p99_ns"`
 	Largest time.Duration   `json:"largest_ns"`
 	Memory  *sessionsMemory `json:"memory,omitempty"` // idle only
+
+	// Figures are what a scenario with a measure of its own has found, by name.
+	Figures map[string]float64 `json:"figures,omitempty"`
 }
 
 func (r *loadResult) setLatency(h *histogram) {
@@ -66,6 +71,7 @@ func generators(c loadConfig) map[string]func(loadConfig) (loadResult, error) {
 		modePaced:    paced,
 		modeConnect:  connect,
 		modeBulk:     bulk,
+		modeGrow:     grow,
 	}
 }
 
@@ -76,7 +82,7 @@ func loadCommand(args []string, stdout io.Writer) error {
 		mode, args = args[0], args[1:]
 	}
 	if _, known := generators(loadConfig{})[mode]; !known {
-		return fmt.Errorf("%w: load wants one of idle, pingpong, paced, connect, bulk first", errUsage)
+		return fmt.Errorf("%w: load wants one of idle, pingpong, paced, connect, bulk, grow first", errUsage)
 	}
 	config, err := parseLoad(mode, args)
 	if err != nil {
@@ -117,12 +123,13 @@ func parseLoad(mode string, args []string) (loadConfig, error) {
 	level := flags.Int("level", levelMQTT311, "MQTT protocol `level`: 4 is version 3.1.1, 5 is version 5")
 	flags.IntVar(&c.connections, "connections", connections, "how many `connections`; connect: how many at a time")
 	flags.IntVar(&c.fewer, "fewer", 1000, "idle: the smaller `number` of connections that memory is compared with")
+	sizes := flags.String("sizes", "1000,2000", "grow: the `numbers` of connections at which to measure")
 	flags.IntVar(&c.rate, "rate", 2000, "paced: round `trips` per second, all connections together")
 	flags.IntVar(&c.inFlight, "in-flight", 4, "bulk: `messages` under way per connection")
 	flags.IntVar(&c.payload, "payload", payload, "`bytes` of payload per message")
 	flags.DurationVar(&c.warmup, "warmup", 300*time.Millisecond, "how long to run before measuring")
 	flags.DurationVar(&c.duration, "duration", 1500*time.Millisecond, "how long to measure")
-	flags.DurationVar(&c.settle, "settle", memorySettle, "idle: how long to wait before memory is read")
+	flags.DurationVar(&c.settle, "settle", memorySettle, "idle, grow: how long to wait before memory is read")
 	version := flags.String("tls", "", "idle, pingpong, connect: over TLS of this `version`, 1.2 or 1.3")
 	group := flags.String("group", "x25519", "TLS: the way of key exchange, x25519 or x25519mlkem768")
 	proxy := flags.String("proxy", "", "comma-separated `pids` whose CPU time and memory to read")
@@ -139,6 +146,9 @@ func parseLoad(mode string, args []string) (loadConfig, error) {
 		return c, fmt.Errorf("%w: -level wants 4 or 5", errUsage)
 	}
 	c.level = byte(*level)
+	if c.sizes, err = parseSizes(*sizes); err != nil {
+		return c, err
+	}
 	positive := []int{c.connections, c.fewer, c.rate, c.inFlight, int(c.duration)}
 	if slices.Min(positive) < 1 || c.payload < stampLen || c.warmup < 0 || c.settle < 0 {
 		return c, fmt.Errorf("%w: counts and times want to be positive, -payload at least %d", errUsage, stampLen)

@@ -1,7 +1,8 @@
-// Command bench measures mqttlb beside HAProxy and nginx.
+// Command bench measures mqttlb beside HAProxy, nginx and Envoy.
 //
-//	go run . run            everything, about 25 minutes
-//	go run . run -quick     the same in about two minutes, to see that it works
+//	go run . run            everything, about half an hour
+//	go run . run -quick     the same in three minutes, to see that it works
+//	go run . report         the page and the plots once more, from stored measurements
 //	go run . stub           the stub broker alone
 //	go run . load pingpong -target 127.0.0.1:1883     one load alone, against anything that speaks MQTT and echoes
 //
@@ -22,9 +23,11 @@ import (
 	"syscall"
 )
 
-const helpText = `usage: bench run [flags]       measure direct, HAProxy, nginx and mqttlb, and print a table of ratios
+const helpText = `usage: bench run [flags]       measure direct, HAProxy, nginx, Envoy and mqttlb, and print a table of ratios
+       bench report [flags]    write the page and the plots once more from stored measurements
        bench stub [flags]      run the stub broker
-       bench load MODE [flags] run one load: idle, pingpong, paced, connect or bulk
+       bench load MODE [flags] run one load: idle, pingpong, paced, connect, bulk or grow
+       bench fleet [flags]     play one scenario with a whole fleet of clients
 Each takes -help.
 `
 
@@ -59,14 +62,21 @@ func dispatch(args []string, stdout, stderr io.Writer) error {
 	}
 	switch args[0] {
 	case "run":
-		// Only run has children to end in order; a signal ends the others at once.
+		// It has children to end in order; a signal ends stub and load at once.
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		return runCommand(ctx, args[1:], stdout, stderr)
+	case "report":
+		return reportCommand(args[1:], stdout)
 	case "stub":
 		return stubCommand(args[1:], stdout)
 	case "load":
 		return loadCommand(args[1:], stdout)
+	case "fleet":
+		// It has a proxy to end in order.
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		return fleetCommand(ctx, args[1:], stdout)
 	case "help", "-h", "-help", "--help":
 		fmt.Fprint(stdout, helpText)
 		return nil

@@ -47,6 +47,7 @@ func TestLoadsAgainstStub(t *testing.T) {
 	for _, load := range []string{
 		"pingpong -connections 20", "pingpong -connections 3 -level 5 -payload 100000", "paced -connections 10 -rate 500",
 		"connect -connections 4", "bulk", "idle -connections 30 -fewer 10 -settle 10ms",
+		"grow -sizes 10,30 -settle 10ms",
 	} {
 		t.Run(strings.Fields(load)[0], func(t *testing.T) {
 			pid := joinPIDs(stub.pids())
@@ -64,6 +65,12 @@ func TestLoadsAgainstStub(t *testing.T) {
 			}
 			if r.Work <= 0 || r.Elapsed < 300*time.Millisecond || r.Largest < r.P99 || r.P99 < r.P50 {
 				t.Errorf("got %+v", r)
+			}
+			if load == "grow -sizes 10,30 -settle 10ms" {
+				if len(r.Figures) != 6 || r.Work != 30 || r.Figures[sized(residentAt, 30)] < 0 {
+					t.Errorf("got %v of %v sessions", r.Figures, r.Work)
+				}
+				return
 			}
 			if isIdle := r.Memory != nil; !isIdle && r.CPU <= 0 || isIdle && r.Memory.More.Sessions != 30 {
 				t.Errorf("got CPU %v, memory %+v", r.CPU, r.Memory)
@@ -124,6 +131,8 @@ func TestExitStatus(t *testing.T) {
 		{"walk", 2},
 		{"run -rounds 0", 2},
 		{"run -only squid", 2},
+		{"load grow -sizes 20,10", 2},
+		{"report -from nowhere.json", 1},
 		{"stub -listen nowhere", 2},
 		{"load", 2},
 		{"load pingpong -duration 10ms -connections 1 -target 127.0.0.1:1", 1},

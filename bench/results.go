@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -26,6 +27,28 @@ func (r results) median(scenario, system string, figure func(loadResult) float64
 		}
 	}
 	return median(values)
+}
+
+// rounds are the numbers of the rounds in which a scenario was measured with a system.
+func (r results) rounds(scenario, system string) []int {
+	var rounds []int
+	for _, c := range r {
+		if c.Scenario == scenario && c.System == system {
+			rounds = append(rounds, c.Round)
+		}
+	}
+	return rounds
+}
+
+// only is r with nothing of the system but one round.
+func (r results) only(system string, round int) results {
+	var kept results
+	for _, c := range r {
+		if c.System != system || c.Round == round {
+			kept = append(kept, c)
+		}
+	}
+	return kept
 }
 
 // median is the middle value, or the mean of the two in the middle; NaN of none.
@@ -54,6 +77,16 @@ func coreShare(r loadResult) float64 { return r.CPU.Seconds() / r.Elapsed.Second
 func p50(r loadResult) float64 { return r.P50.Seconds() }
 
 func p99(r loadResult) float64 { return r.P99.Seconds() }
+
+// named is a figure of a scenario that has a measure of its own.
+func named(name string) func(loadResult) float64 {
+	return func(r loadResult) float64 {
+		if v, known := r.Figures[name]; known {
+			return v
+		}
+		return math.NaN()
+	}
+}
 
 func residentPerSession(r loadResult) float64 {
 	if r.Memory == nil {
@@ -103,4 +136,10 @@ func (r results) quality() quality {
 		q.Others, q.Stolen = median(others), median(stolen)
 	}
 	return q
+}
+
+// text says it in two sentences.
+func (q quality) text(measurements int) string {
+	return fmt.Sprintf("Other processes used %.2f of the cores meanwhile, the hypervisor took %.2f (medians). %d of %d measurements were disturbed.",
+		q.Others, q.Stolen, q.Disturbed, measurements)
 }

@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"math"
-	"os"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -16,10 +14,11 @@ import (
 
 // runOptions are the flags of `bench run`.
 type runOptions struct {
-	plan     plan
-	mqttlb   string // path
-	threads  int
-	jsonFile string
+	plan    plan
+	mqttlb  string // path
+	threads int
+	results string // folder; empty: nothing is stored
+	asked   bool   // for the folder, so that it takes what there is
 }
 
 func parseRun(args []string) (runOptions, error) {
@@ -34,7 +33,8 @@ func parseRun(args []string) (runOptions, error) {
 	idle := flags.Duration("idle", full.idle, "how long to watch idle sessions")
 	flags.StringVar(&o.mqttlb, "mqttlb", "", "`path` of the mqttlb binary (default: build "+mqttlbSource+")")
 	flags.IntVar(&o.threads, "threads", 2, "threads, workers or cores of each proxy")
-	flags.StringVar(&o.jsonFile, "json", "", "also write everything to this `file`")
+	flags.StringVar(&o.results, "results", "", "`folder` for the page, the plots and the measurements (default: "+resultsFolder+
+		" when all is measured and not -quick, else none)")
 	if err := parseFlags(flags, args); err != nil {
 		return o, err
 	}
@@ -52,16 +52,24 @@ func parseRun(args []string) (runOptions, error) {
 			o.plan.duration = *duration
 		case "idle":
 			o.plan.idle = *idle
+		case "results":
+			o.asked = true
 		}
 	})
 	if o.plan.rounds < 1 || o.plan.retries < 0 || o.plan.duration <= 0 || o.plan.idle <= 0 || o.threads < 1 {
 		return o, fmt.Errorf("%w: counts and times want to be positive", errUsage)
 	}
 	if *only == "" {
+		if o.results == "" && !*quick {
+			o.results = resultsFolder
+		}
 		return o, nil
 	}
 	return o, o.plan.narrow(*only)
 }
+
+// resultsFolder is where the results of a whole run are, seen from the folder of this module.
+const resultsFolder = "results"
 
 // errIncomplete is the end of a run in which a measurement failed. A target that is missed is no failure.
 var errIncomplete = errors.New("not everything could be measured")
@@ -89,12 +97,12 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	head := newHeader(ctx, net, systems)
 	head.write(stderr)
 
+	began := time.Now()
 	measured, failed := b.measureAll(ctx, &o.plan, systems, stderr)
-	report(stdout, head, measured, &o.plan)
-	if o.jsonFile != "" {
-		if err := writeJSON(o.jsonFile, head, measured, &o.plan); err != nil {
-			return err
-		}
+	head.Took = time.Since(began)
+	found := &book{head: head, plan: &o.plan, measured: measured}
+	if err := found.publish(o.results, o.asked || ctx.Err() == nil && failed == 0, stdout); err != nil {
+		return err
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -148,89 +156,48 @@ const acceptableOthers = 0.1
 func (b *bench) measureUndisturbed(ctx context.Context, sys system, s scenario, p *plan) (loadResult, error) {
 	var best loadResult
 	for try := range 1 + p.retries {
-		result, err := b.measure(ctx, sys, s.tls, p.loadArgs(s, sys.name), p.measured(s))
+		began := time.Now()
+		result, err := b.once(ctx, sys, s, p)
 		if err != nil {
 			return loadResult{}, err
 		}
 		if try == 0 || result.disturbance() < best.disturbance() {
 			best = result
 		}
-		if best.disturbance() <= acceptableOthers {
+		if try > 0 {
+			b.repeating += time.Since(began)
+		}
+		if best.disturbance() <= acceptableOthers || b.repeating > p.patience {
 			break
 		}
 	}
 	return best, nil
 }
 
+// once is one measurement of the scenario.
+func (b *bench) once(ctx context.Context, sys system, s scenario, p *plan) (loadResult, error) {
+	if s.measure != nil {
+		return s.measure(ctx, b, sys, p)
+	}
+	if s.oneCore {
+		b = b.onOneCore()
+	}
+	return b.measure(ctx, sys, s.tls, p.loadArgs(s, sys.name), p.measured(s))
+}
+
 // summary is a result in half a line, for the impatient.
 func (r loadResult) summary() string {
+	if r.Figures != nil {
+		var parts []string
+		for _, name := range slices.Sorted(maps.Keys(r.Figures)) {
+			parts = append(parts, name+" "+format(r.Figures[name]))
+		}
+		return strings.Join(parts, ", ")
+	}
 	if r.Memory != nil {
 		return fmt.Sprintf("CPU %5.2f %%  %6.0f B resident and %6.0f B in the kernel per session",
 			percent*coreShare(r), residentPerSession(r), kernelPerSession(r))
 	}
 	return fmt.Sprintf("%9.4g/s  CPU %5.1f %%  p50 %-9v p99 %-9v", workPerSecond(r), percent*coreShare(r),
 		r.P50.Round(time.Microsecond), r.P99.Round(time.Microsecond))
-}
-
-// report prints the table with what is needed to judge it.
-func report(w io.Writer, head header, measured results, p *plan) {
-	fmt.Fprintln(w)
-	head.write(w)
-	fmt.Fprintf(w, "%s\n\n", p)
-	writeTable(w, measured, p, head.Versions)
-	if len(measured) == 0 {
-		return
-	}
-	q := measured.quality()
-	fmt.Fprintf(w, "\nA round trip is two forwarded messages. Latencies from the time at which a message was due.\n")
-	fmt.Fprintf(w, "Other processes used %.2f of the cores meanwhile, the hypervisor took %.2f (medians).\n", q.Others, q.Stolen)
-	const acceptableGap = 0.05
-	if q.Disturbed > 0 {
-		fmt.Fprintf(w, "%d of %d measurements were disturbed: where the scheduler puts the processes then decides more than the "+
-			"proxies do.\n", q.Disturbed, len(measured))
-	}
-	if q.ClockGap > acceptableGap {
-		fmt.Fprintf(w, "The two clocks of a proxy's CPU time differ by up to %.0f %%: do not trust these figures.\n", percent*q.ClockGap)
-	}
-}
-
-// A rowReport is a row of the table for programs.
-type rowReport struct {
-	Scenario string             `json:"scenario"`
-	Label    string             `json:"label"`
-	Unit     string             `json:"unit"`
-	Values   map[string]float64 `json:"values"` // by system
-	Target   string             `json:"target,omitempty"`
-	Verdict  string             `json:"verdict,omitempty"`
-}
-
-func writeJSON(path string, head header, measured results, p *plan) error {
-	var table []rowReport
-	for _, s := range p.scenarios {
-		for _, w := range rows {
-			if w.scenario != s.name {
-				continue
-			}
-			one := rowReport{
-				Scenario: w.scenario, Label: w.label, Unit: w.unit, Values: make(map[string]float64),
-				Target: w.targetText(), Verdict: w.verdict(measured),
-			}
-			for _, sys := range p.systems {
-				if v := w.figure(measured, sys); !math.IsNaN(v) && !math.IsInf(v, 0) {
-					one.Values[sys] = v
-				}
-			}
-			table = append(table, one)
-		}
-	}
-	text, err := json.MarshalIndent(struct {
-		Header  header      `json:"header"`
-		Quality quality     `json:"quality"`
-		Table   []rowReport `json:"table"`
-		Cells   results     `json:"measurements"`
-	}{head, measured.quality(), table, measured}, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, append(text, '\n'), 0o644)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -8,15 +9,23 @@ import (
 	"time"
 )
 
-// A scenario is one load that every system gets.
+// A scenario is one load that every system gets, or something that happens to every system.
 type scenario struct {
 	name    string
 	title   string
-	mode    string
+	mode    string   // of the load generator; -only takes it for all scenarios that have it
+	group   string   // another word by which -only takes them
 	args    []string // of the load generator, beside the times
 	stretch int      // the measured time in units of -duration; seldom messages need more of it
+	rounds  int      // at most so many; 0: as many as the plan has
 	tls     *overTLS // nil: without TLS
 	only    []string // systems; empty: all
+	oneCore bool     // client, proxy and broker share one core, or the figure tells where the scheduler woke whom
+
+	// measure takes the load generator's place, for what is more than one load on one proxy; nil: the load generator.
+	// Like bench.measure it begins and ends with the empty machine. What it finds goes into loadResult.Figures, and the
+	// rows that show it ask for named(...); the usage is filled in as far as it means something.
+	measure func(ctx context.Context, b *bench, s system, p *plan) (loadResult, error)
 }
 
 // overTLS says how the clients of a scenario come. The system direct has no TLS.
@@ -24,73 +33,6 @@ type overTLS struct {
 	key     string // of the certificate
 	version string
 	group   string // of the key exchange
-}
-
-// The scenarios, in the order of the table.
-var scenarios = []scenario{
-	{
-		name: "pingpong-50", title: "50 connections, one message under way on each", mode: modePingPong,
-		args: []string{"-connections", "50"}, stretch: 1,
-	},
-	{
-		name: "pingpong-1000", title: "1000 connections, one message under way on each", mode: modePingPong,
-		args: []string{"-connections", "1000"}, stretch: 1,
-	},
-	{
-		name: "pingpong-5000", title: "5000 connections, one message under way on each", mode: modePingPong,
-		args: []string{"-connections", "5000"}, stretch: 1,
-	},
-	{
-		name: "paced-200", title: "200 round trips/s over 200 connections", mode: modePaced,
-		args: []string{"-connections", "200", "-rate", "200"}, stretch: 4,
-	},
-	{
-		name: "paced-2000", title: "2000 round trips/s over 1000 connections", mode: modePaced,
-		args: []string{"-connections", "1000", "-rate", "2000"}, stretch: 2,
-	},
-	{
-		name: "paced-20000", title: "20 000 round trips/s over 1000 connections", mode: modePaced,
-		args: []string{"-connections", "1000", "-rate", "20000"}, stretch: 1,
-	},
-	{
-		name: "connect", title: "connect, CONNECT, CONNACK, DISCONNECT, close; 16 at a time", mode: modeConnect,
-		args: []string{"-connections", "16"}, stretch: 1,
-	},
-	{
-		name: "bulk", title: "messages of 64 KiB over 2 connections", mode: modeBulk, stretch: 1,
-	},
-	{
-		name: "idle", title: "5000 idle sessions", mode: modeIdle,
-		args: []string{"-connections", "5000", "-fewer", "1000"},
-	},
-	{
-		name: "tls-connect", title: "TLS 1.3, ECDSA: connect, full handshake, CONNECT, CONNACK, DISCONNECT, close; 16 at a time", mode: modeConnect,
-		args: []string{"-connections", "16"}, stretch: 1, tls: &overTLS{keyECDSA, "1.3", groupX25519},
-	},
-	{
-		name: "tls-connect-12", title: "the same with TLS 1.2, ECDSA", mode: modeConnect,
-		args: []string{"-connections", "16"}, stretch: 1, tls: &overTLS{keyECDSA, "1.2", groupX25519}, only: proxies,
-	},
-	{
-		name: "tls-connect-rsa", title: "the same with TLS 1.3, RSA-2048", mode: modeConnect,
-		args: []string{"-connections", "16"}, stretch: 1, tls: &overTLS{keyRSA, "1.3", groupX25519}, only: proxies,
-	},
-	{
-		name: "tls-connect-mlkem", title: "the same with TLS 1.3, ECDSA, and X25519MLKEM768, which only mqttlb has", mode: modeConnect,
-		args: []string{"-connections", "16"}, stretch: 1, tls: &overTLS{keyECDSA, "1.3", groupMLKEM}, only: []string{mqttlb},
-	},
-	{
-		name: "tls-pingpong", title: "TLS 1.3: 1000 connections, one message under way on each", mode: modePingPong,
-		args: []string{"-connections", "1000"}, stretch: 1, tls: &overTLS{keyECDSA, "1.3", groupX25519}, only: proxies,
-	},
-	{
-		name: "tls-idle", title: "TLS 1.3: 5000 idle sessions", mode: modeIdle,
-		args: []string{"-connections", "5000", "-fewer", "1000"}, tls: &overTLS{keyECDSA, "1.3", groupX25519},
-	},
-	{
-		name: "tls-idle-mlkem", title: "the same with X25519MLKEM768", mode: modeIdle,
-		args: []string{"-connections", "5000", "-fewer", "1000"}, tls: &overTLS{keyECDSA, "1.3", groupMLKEM}, only: []string{mqttlb},
-	},
 }
 
 // takes says whether the scenario is measured with this system.
@@ -101,9 +43,6 @@ func (s scenario) takes(system string) bool {
 // wordTLS stands for all scenarios over TLS.
 const wordTLS = "tls"
 
-// idleRounds bounds the rounds of the idle scenario, which lasts long and varies little.
-const idleRounds = 3
-
 // A plan is what one run measures.
 type plan struct {
 	scenarios []scenario
@@ -112,48 +51,55 @@ type plan struct {
 	warmup    time.Duration
 	duration  time.Duration
 	idle      time.Duration // how long idle sessions are watched
+	settle    time.Duration // how long idle sessions are left alone before
 	retries   int           // how often a measurement is repeated that others have disturbed
+	patience  time.Duration // how long repeating may take in all
+	quick     bool          // fleet scenarios: few clients, short times
 }
 
 // fullPlan and quickPlan are the two sets of times; only the first gives figures to rely on.
 func fullPlan() plan {
 	return plan{
 		scenarios: scenarios, systems: systemNames,
-		rounds: 5, warmup: 300 * time.Millisecond, duration: 1500 * time.Millisecond, idle: 10 * time.Second,
-		retries: 2,
+		rounds: 5, warmup: 300 * time.Millisecond, duration: time.Second, idle: 5 * time.Second, settle: memorySettle,
+		retries: 2, patience: 2 * time.Minute,
 	}
 }
 
 func quickPlan() plan {
 	p := fullPlan()
-	p.rounds, p.warmup, p.duration, p.idle = 1, 100*time.Millisecond, 300*time.Millisecond, 2*time.Second
-	p.retries = 0
+	p.rounds, p.warmup, p.duration, p.idle = 1, 50*time.Millisecond, 200*time.Millisecond, 500*time.Millisecond
+	p.retries, p.quick, p.settle = 0, true, 300*time.Millisecond
 	return p
 }
 
-// narrow keeps the scenarios and systems in a comma-separated list; a mode stands for all its scenarios without TLS, tls
-// for those with it, and a list without any scenario, or any system, keeps all of them.
+// words are those by which -only takes the scenario: its name, its mode when it is without TLS, tls when it is not, its group.
+func (s scenario) words() []string {
+	words := []string{s.name, s.mode}
+	if s.tls != nil {
+		words[1] = wordTLS
+	}
+	if s.group != "" {
+		words = append(words, s.group)
+	}
+	return words
+}
+
+// narrow keeps the scenarios and systems in a comma-separated list. A list without any scenario, or any system, keeps all
+// of them.
 func (p *plan) narrow(list string) error {
-	var systems []string
-	var kept []scenario
-	for word := range strings.SplitSeq(list, ",") {
-		if slices.Contains(systemNames, word) {
-			systems = append(systems, word)
-			continue
-		}
-		before := len(kept)
-		for _, s := range scenarios {
-			if s.name == word || s.tls == nil && s.mode == word || s.tls != nil && word == wordTLS {
-				kept = append(kept, s)
-			}
-		}
-		if len(kept) == before {
-			return fmt.Errorf("%w: -only does not know %q; it knows %s", errUsage, word, strings.Join(knownWords(), " "))
+	words := strings.Split(list, ",")
+	known := knownWords()
+	for _, word := range words {
+		if !slices.Contains(known, word) {
+			return fmt.Errorf("%w: -only does not know %q; it knows %s", errUsage, word, strings.Join(known, " "))
 		}
 	}
-	if len(systems) > 0 {
-		p.systems = slices.DeleteFunc(slices.Clone(systemNames), func(s string) bool { return !slices.Contains(systems, s) })
+	wanted := func(word string) bool { return slices.Contains(words, word) }
+	if slices.ContainsFunc(systemNames, wanted) {
+		p.systems = slices.DeleteFunc(slices.Clone(systemNames), func(s string) bool { return !wanted(s) })
 	}
+	kept := slices.DeleteFunc(slices.Clone(scenarios), func(s scenario) bool { return !slices.ContainsFunc(s.words(), wanted) })
 	if len(kept) > 0 {
 		p.scenarios = kept
 	}
@@ -163,21 +109,32 @@ func (p *plan) narrow(list string) error {
 func knownWords() []string {
 	words := slices.Clone(systemNames)
 	for _, s := range scenarios {
-		if s.tls != nil && !slices.Contains(words, wordTLS) {
-			words = append(words, wordTLS)
+		for _, word := range s.words() {
+			if !slices.Contains(words, word) {
+				words = append(words, word)
+			}
 		}
-		if s.tls == nil && s.name != s.mode && !slices.Contains(words, s.mode) {
-			words = append(words, s.mode)
-		}
-		words = append(words, s.name)
 	}
 	return words
 }
 
+// rows are the rows of the plan's scenarios, in the order of the table.
+func (p *plan) rows() []row {
+	var of []row
+	for _, s := range p.scenarios {
+		for _, w := range rows {
+			if w.scenario == s.name {
+				of = append(of, w)
+			}
+		}
+	}
+	return of
+}
+
 // roundsOf is how often the scenario is measured.
 func (p *plan) roundsOf(s scenario) int {
-	if s.mode == modeIdle {
-		return min(p.rounds, idleRounds)
+	if s.rounds > 0 {
+		return min(p.rounds, s.rounds)
 	}
 	return p.rounds
 }
@@ -185,10 +142,11 @@ func (p *plan) roundsOf(s scenario) int {
 // loadArgs are the arguments of the load generator.
 func (p *plan) loadArgs(s scenario, system string) []string {
 	duration := p.duration * time.Duration(s.stretch)
-	if s.mode == modeIdle {
-		duration = p.idle
-	}
 	args := append([]string{"load", s.mode}, s.args...)
+	if s.mode == modeIdle || s.mode == modeGrow {
+		duration = p.idle
+		args = append(args, "-settle", p.settle.String())
+	}
 	if s.tls != nil && system != direct {
 		args = append(args, "-tls", s.tls.version, "-group", s.tls.group)
 	}
@@ -197,8 +155,11 @@ func (p *plan) loadArgs(s scenario, system string) []string {
 
 // measured is how long one measurement of the scenario lasts, without opening its connections.
 func (p *plan) measured(s scenario) time.Duration {
-	if s.mode == modeIdle {
-		return p.idle + 2*memorySettle
+	switch s.mode {
+	case modeIdle:
+		return p.idle + 2*p.settle
+	case modeGrow:
+		return p.idle + time.Duration(len(growthSizes))*p.settle
 	}
 	return p.warmup + p.duration*time.Duration(s.stretch)
 }

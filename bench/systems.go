@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"text/template"
 )
@@ -20,12 +21,14 @@ const (
 	direct  = "direct"
 	haproxy = "haproxy"
 	nginx   = "nginx"
+	envoy   = "envoy"
 	mqttlb  = "mqttlb"
 )
 
 var (
-	systemNames = []string{direct, haproxy, nginx, mqttlb}
+	systemNames = []string{direct, haproxy, nginx, envoy, mqttlb}
 	proxies     = systemNames[1:]
+	rivals      = []string{haproxy, nginx, envoy} // what mqttlb is compared with
 )
 
 //go:embed systems/*.tmpl
@@ -41,7 +44,7 @@ type system struct {
 
 	binary   string
 	template string
-	args     func(config string) []string
+	args     func(config string, threads int) []string
 	module   string // nginx: the stream module's file, when it is not built in
 }
 
@@ -68,6 +71,8 @@ func findSystems(ctx context.Context, names []string, mqttlbBinary, folder strin
 			s = findHAProxy(ctx)
 		case nginx:
 			s = findNginx(ctx)
+		case envoy:
+			s = findEnvoy(ctx)
 		case mqttlb:
 			var err error
 			if s, err = findMqttlb(ctx, mqttlbBinary, folder); err != nil {
@@ -97,7 +102,7 @@ func findHAProxy(ctx context.Context) system {
 		version:  versionNumber.FindString(string(said)),
 		binary:   binary,
 		template: "haproxy.cfg.tmpl",
-		args:     func(config string) []string { return []string{"-db", "-f", config} }, // in the foreground
+		args:     func(config string, _ int) []string { return []string{"-db", "-f", config} }, // in the foreground
 	}
 }
 
@@ -118,8 +123,35 @@ func findNginx(ctx context.Context) system {
 		version:  versionNumber.FindString(string(said)),
 		binary:   binary,
 		template: "nginx.conf.tmpl",
-		args:     func(config string) []string { return []string{"-e", "stderr", "-c", config} },
+		args:     func(config string, _ int) []string { return []string{"-e", "stderr", "-c", config} },
 		module:   module,
+	}
+}
+
+// findEnvoy looks where install.sh puts it, then in PATH.
+func findEnvoy(ctx context.Context) system {
+	var binary string
+	if cache, err := os.UserCacheDir(); err == nil {
+		binary = filepath.Join(cache, "mqttlb-bench", "envoy")
+	}
+	if !fileExists(binary) {
+		var err error
+		if binary, err = lookUp("envoy"); err != nil {
+			return system{missing: notInstalled}
+		}
+	}
+	said, err := exec.CommandContext(ctx, binary, "--version").CombinedOutput()
+	if err != nil {
+		return system{missing: err.Error()}
+	}
+	_, version, _ := strings.Cut(string(said), "version:")
+	return system{
+		version:  versionNumber.FindString(version),
+		binary:   binary,
+		template: "envoy.yaml.tmpl",
+		args: func(config string, threads int) []string {
+			return []string{"-c", config, "--concurrency", strconv.Itoa(threads), "--disable-hot-restart", "--log-level", "error"}
+		},
 	}
 }
 
@@ -163,12 +195,12 @@ func findMqttlb(ctx context.Context, binary, folder string) (system, error) {
 	if err != nil {
 		return system{}, fmt.Errorf("%s version: %w\n%s", binary, err, said)
 	}
-	version, _, _ := strings.Cut(strings.TrimSpace(string(said)), "\n")
+	version, _, _ := strings.Cut(strings.TrimSpace(string(said)), ",")
 	return system{
 		version:  strings.TrimPrefix(version, "mqttlb "),
 		binary:   binary,
 		template: "mqttlb.yaml.tmpl",
-		args:     func(config string) []string { return []string{"run", "-c", config} },
+		args:     func(config string, _ int) []string { return []string{"run", "-c", config} },
 	}, nil
 }
 

@@ -13,7 +13,7 @@ import (
 const nothing = "–"
 
 // titles of the systems in the table.
-var titles = map[string]string{direct: "direct", haproxy: "HAProxy", nginx: "nginx", mqttlb: "mqttlb"}
+var titles = map[string]string{direct: "direct", haproxy: "HAProxy", nginx: "nginx", envoy: "Envoy", mqttlb: "mqttlb"}
 
 // writeTable prints the rows of the scenarios that were measured: a column per system, then mqttlb's ratios to the
 // others, the target, and whether it is met.
@@ -24,8 +24,11 @@ func writeTable(w io.Writer, r results, plan *plan, versions map[string]string) 
 		head = append(head, titles[s])
 		second = append(second, versions[s])
 	}
-	head = append(head, "÷ HAProxy", "÷ nginx", "target", "")
-	second = append(second, "", "", "", "")
+	head, second = append(head, "±"), append(second, "")
+	for _, other := range rivals {
+		head, second = append(head, "÷ "+titles[other]), append(second, "")
+	}
+	head, second = append(head, "target", ""), append(second, "", "")
 
 	lines := [][]string{head, second}
 	for _, s := range plan.scenarios {
@@ -45,8 +48,9 @@ func (w row) cells(r results, systems []string) []string {
 	for _, s := range systems {
 		cells = append(cells, format(w.figure(r, s)))
 	}
+	cells = append(cells, w.spread(r, mqttlb).percentText())
 	value := w.figure(r, mqttlb)
-	for _, other := range []string{haproxy, nginx} {
+	for _, other := range rivals {
 		cells = append(cells, formatRatio(ratio(value, w.figure(r, other))))
 	}
 	return append(cells, w.targetText(), w.verdict(r))
@@ -92,6 +96,15 @@ func format(v float64) string {
 		size *= 10
 	}
 	return strconv.FormatFloat(v, 'f', decimals, 64)
+}
+
+// percentText is half the range in terms of the median.
+func (s spread) percentText() string {
+	half := ratio((s.High-s.Low)/2, s.Median)
+	if !finite(half) {
+		return ""
+	}
+	return strconv.FormatFloat(percent*half, 'f', 0, 64) + " %"
 }
 
 func formatRatio(v float64) string {

@@ -61,16 +61,16 @@ func TestWriteTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = `
-                                    direct  HAProxy  nginx  mqttlb  ÷ HAProxy  ÷ nginx  target
+                                    direct  HAProxy  nginx  Envoy  mqttlb     ±  ÷ HAProxy  ÷ nginx  ÷ Envoy  target
                                              2.6.12     1.22.1
 
 1000 connections, one message under way on each
-  CPU per message              µs        –     5.00   4.00    3.00       0.60     0.75  ≤ 0.85 × HAProxy, ≤ 1 × nginx  ✓
-  round trips                  k/s    1.00     1.00   1.00    1.00       1.00     1.00
-  latency, p50                 ms     4.00     9.00   8.00    7.00       0.78     0.88
-  latency, p99                 ms     8.00     18.0   16.0    14.0       0.78     0.88
-  added latency, p50           ms        –     5.00   4.00    3.00       0.60     0.75  ≤ 1 × HAProxy                  ✓
-  added latency, p99           ms        –     10.0   8.00    6.00       0.60     0.75  ≤ 1 × HAProxy                  ✓
+  CPU per message              µs        –     5.00   4.00      –    3.00  17 %       0.60     0.75        –  ≤ 0.85 × HAProxy, ≤ 1 × nginx  ✓
+  round trips                  k/s    1.00     1.00   1.00      –    1.00             1.00     1.00        –
+  latency, p50                 ms     4.00     9.00   8.00      –    7.00 107 %       0.78     0.88        –
+  latency, p99                 ms     8.00     18.0   16.0      –    14.0 107 %       0.78     0.88        –
+  added latency, p50           ms        –     5.00   4.00      –    3.00 250 %       0.60     0.75        –  ≤ 1 × HAProxy                  ✓
+  added latency, p99           ms        –     10.0   8.00      –    6.00 250 %       0.60     0.75        –  ≤ 1 × HAProxy                  ✓
 `
 	var got strings.Builder
 	got.WriteString("\n")
