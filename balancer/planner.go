@@ -229,7 +229,9 @@ func (p *planner) destination(c Client, from int) (to int, ok bool) {
 		if c.ID == "" {
 			return -1, p.anyFit()
 		}
-		to, _ = Preview(st, c, p.s, &p.seats)
+		if to, _ = Preview(st, c, p.s, &p.seats); !p.s.Backends[from].Phase.Serves() {
+			to = p.shelter(c, to)
+		}
 	case *versionAware:
 		var why Reason
 		to, why = st.Pick(c, p.s, &p.seats)
@@ -240,6 +242,17 @@ func (p *planner) destination(c Client, from int) (to int, ok bool) {
 		return -1, p.anyFit()
 	}
 	return to, p.suits(to, from)
+}
+
+// shelter is where a client goes whose backend is emptied: to the first in its own order, home before all, that is within
+// the goal of its fair share. With the looser bound of its strategy a rolling update would end with most clients on one
+// backend, as those that have come back are empty. Without such a backend it stays at to.
+func (p *planner) shelter(c Client, to int) int {
+	even := clientHash{bound: 1 + p.o.Goal}
+	if best, _ := even.walk(c, p.s, &p.seats); best >= 0 && even.rank(c, best, p.s, &p.seats) == rankFit {
+		return best
+	}
+	return to
 }
 
 // suits tells whether a client may be moved there.

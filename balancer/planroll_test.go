@@ -1,6 +1,9 @@
 package balancer
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 // roll updates all backends, one after the other, as an orchestrator does: one is told to go, is taken away when it
 // is empty, and comes again with the new version; the next one's turn is when that one has the phase ready.
@@ -79,5 +82,32 @@ func TestRollingUpdate(t *testing.T) {
 			t.Errorf("surge %v, next when %v: got %.3f disconnects per client (want %.2f), peak %.2f (%.2f), worst %d, then %v",
 				test.surge, test.ready, each, test.want, peak, test.peak, times, w.counts())
 		}
+	}
+}
+
+// An operator who drains, updates and resumes one backend after the other without version labels: whoever is sent
+// away goes where there is room, so that no more sits on one backend than must.
+func TestDrainsOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	o := BrainOptions{Watched: true, Placement: Options{BoundedLoad: 1.25}}
+	w := newPlanWorld(t, 3, o, MoverOptions{Rate: 1000}, 3)
+	w.join()
+	w.fill(900, nil)
+	peak, moves := 0, w.moves
+	w.each = func() {
+		for _, b := range w.backs {
+			peak = max(peak, w.b.Connections(b.Name))
+		}
+	}
+	for _, b := range slices.Clone(w.backs) {
+		w.vitals[b.Name] = Vitals{Passed: true, Drain: true}
+		w.run(300, func() bool { return w.b.Connections(b.Name) == 0 })
+		w.vitals[b.Name] = Vitals{Passed: true}
+		w.run(20, nil)
+	}
+	each := float64(w.moves-moves) / float64(len(w.clients))
+	t.Logf("peak %d of 900, %.2f disconnects per client, then %v", peak, each, w.counts())
+	if peak > 450*106/100 || each > 1.40 {
+		t.Errorf("got a peak of %d and %.2f disconnects per client, want half of the clients, which is the least, and 1.40", peak, each)
 	}
 }
