@@ -120,7 +120,8 @@ type Cluster struct {
 	leaving      map[leaver]leaving // who is being moved and has not left yet
 	wished       bool               // an operator wants the backends to be levelled
 	wasLevelling bool
-	levelled     int // clients that were moved since that began
+	levelled     int           // clients that were moved since that began
+	stirred      chan struct{} // RunMoves is to look whether there is anything to do
 	losses       losses
 	outbox       outbox
 }
@@ -167,6 +168,7 @@ func New(o Options) (*Cluster, error) {
 		options: o, log: o.Log.With(slog.String("cluster", o.Name)),
 		brain: brain, learned: balancer.NewLearned(learnedClients), backends: make(map[string]*backend), since: time.Now(),
 		mover: balancer.NewMover(brain, o.mover(), o.Clock()), orders: make(map[string]order), leaving: make(map[leaver]leaving),
+		stirred: make(chan struct{}, 1),
 	}
 	c.settled, c.sent.clients = newMemory[settled](settledClients), newMemory[sent](sentClients)
 	c.terms.Store(&terms{rules: found, attempts: o.Attempts, outliers: health.NewOutliers(o.Outliers)})

@@ -15,22 +15,42 @@ type Carrier interface {
 	Evict(list []proxy.Eviction, kept func(proxy.Eviction, proxy.Kept))
 }
 
-// moveEvery is how often the next moves are begun. A Mover needs it five times per second at least.
+// moveEvery is how often the next moves are begun while there are some. A Mover needs it five times per second at least.
 const moveEvery = 100 * time.Millisecond
 
-// RunMoves moves clients until ctx is done.
+// RunMoves moves clients until ctx is done. It looks whether there is anybody to be moved after every Tick, and at once
+// when an operator wants it, so that a cluster at rest wakes nobody up for that.
 func (c *Cluster) RunMoves(ctx context.Context, carrier Carrier) {
 	defer c.carryNoMore()
-	t := time.NewTicker(moveEvery)
+	t := time.NewTimer(0)
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			c.Move(carrier)
+		case <-c.stirred:
+		}
+		c.Move(carrier)
+		if c.moving() {
+			t.Reset(moveEvery)
 		}
 	}
+}
+
+// stir makes RunMoves look whether there is anybody to be moved.
+func (c *Cluster) stir() {
+	select {
+	case c.stirred <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// moving tells whether moves are pending or under way.
+func (c *Cluster) moving() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mover.Pending() > 0 || c.mover.Outstanding() > 0 || len(c.leaving) > 0
 }
 
 // carryNoMore forgets who has the connections.

@@ -51,6 +51,7 @@ func (c *Cluster) Rebalance(dryRun bool, limit int) (Plan, error) {
 	}
 	plan := c.plan(sittings, dryRun, limit)
 	c.deliver()
+	c.stir()
 	return plan, nil
 }
 

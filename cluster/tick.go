@@ -44,6 +44,7 @@ func (c *Cluster) Tick() {
 	}
 	c.returned()
 	c.deliver()
+	c.stir()
 }
 
 // tick returns what has changed, and how long the process stood still, if it has.
