@@ -110,4 +110,8 @@ func TestDrainsOneAfterTheOther(t *testing.T) {
 	if peak > 450*106/100 || each > 1.40 {
 		t.Errorf("got a peak of %d and %.2f disconnects per client, want half of the clients, which is the least, and 1.40", peak, each)
 	}
+	took := w.run(1500, w.even)
+	if t.Logf("even after %d s more: %v", took, w.counts()); took > 660 || !w.even() {
+		t.Errorf("got %v after %d s, want it even when the first clients may be moved again, ten minutes later", w.counts(), took)
+	}
 }
