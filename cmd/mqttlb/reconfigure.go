@@ -29,15 +29,20 @@ func (a *app) reload(context.Context) error {
 	}
 	a.notifyReloading()
 	next, err := a.load()
-	if err != nil {
-		a.log.Error("the configuration is invalid; nothing has changed", slog.Any("error", err))
-	} else if err = a.reconfigure(next); err != nil {
-		a.log.Error("the configuration cannot be taken over; nothing has changed", slog.Any("error", err))
-	} else {
+	valid := err == nil
+	if valid {
+		err = a.reconfigure(next)
+	}
+	a.metrics.Reloaded(err == nil, time.Now()) // before anybody hears of it and looks there
+	switch {
+	case err == nil:
 		a.log.Info("the configuration is reloaded")
+	case valid:
+		a.log.Error("the configuration cannot be taken over; nothing has changed", slog.Any("error", err))
+	default:
+		a.log.Error("the configuration is invalid; nothing has changed", slog.Any("error", err))
 	}
 	a.notifyReady(err)
-	a.metrics.Reloaded(err == nil, time.Now())
 	return err
 }
 
