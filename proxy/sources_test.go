@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"syscall"
@@ -155,7 +157,8 @@ func TestSourcesOutOfPorts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const first, last = 33000, 33003
+	first := fourPorts(t)
+	last := first + 3
 	err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, last<<16|first)
 	_ = unix.Close(fd)
 	if err != nil {
@@ -178,4 +181,23 @@ func TestSourcesOutOfPorts(t *testing.T) {
 	if rec := r.record(); rec.Refusal != RefusedDialFailed {
 		t.Errorf("got the refusal %q, want %q", rec.Refusal, RefusedDialFailed)
 	}
+}
+
+// fourPorts finds ports in a row, in the kernel's range for clients, on which nobody listens: what somebody has on all
+// addresses cannot be had on any.
+func fourPorts(t *testing.T) int {
+	t.Helper()
+search:
+	for first := 33000; first < 60000; first += 4 {
+		for port := first; port < first+4; port++ {
+			l, err := net.Listen("tcp4", fmt.Sprint(":", port))
+			if err != nil {
+				continue search
+			}
+			_ = l.Close()
+		}
+		return first
+	}
+	t.Skip("no four ports in a row are free")
+	return 0
 }
