@@ -81,7 +81,7 @@ var contract = []scenario{
 		a.isCutOff("will")
 		a.hears("ann", "will")
 	}},
-	{name: "will with a delay", version: v5, play: func(a *act) {
+	{name: "will with a delay", version: v5, needs: patient, play: func(a *act) {
 		a.listens("ann", hearing{topic: "wills", qos: 1})
 		a.listens("will", hearing{topic: "news", will: "wills", delay: 1, keep: true})
 		a.cut("will")
@@ -142,6 +142,7 @@ const (
 	retaining ability = "messages that are retained on all nodes"
 	takenOver ability = "wills of clients that are taken over"
 	goodbyes  ability = "leaving without the will"
+	patient   ability = "staying away after a cut"
 )
 
 // contractors are the brokers, and what they cannot do.

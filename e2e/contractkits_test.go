@@ -49,7 +49,7 @@ func kits(t *testing.T) []kit {
 		{"paho.mqtt.golang", v311, pahoV3Player{}, nil},
 		{"autopaho", v5, autopahoPlayer{}, nil},
 		{"mosquitto_pub_and_sub", v311, mosquittoPlayer(v311), nil},
-		{"mosquitto_pub_and_sub", v5, mosquittoPlayer(v5), []ability{goodbyes}}, // its DISCONNECT asks for the will
+		{"mosquitto_pub_and_sub", v5, mosquittoPlayer(v5), []ability{goodbyes, patient}}, // its DISCONNECT asks for the will; it comes again by itself
 		{"MQTT.js", v311, drivenPlayer{javaScript, v311}, nil},
 		{"MQTT.js", v5, drivenPlayer{javaScript, v5}, nil},
 		{"hivemq-mqtt-client", v311, drivenPlayer{java, v311}, nil},

@@ -101,6 +101,12 @@ func (w *wire) note(b []byte) {
 	case 0x30, 0xd0: // PUBLISH, PINGRESP
 	case 0x20, 0xe0, 0xf0: // CONNACK, DISCONNECT, AUTH
 		fmt.Fprintf(w.book, "gets %x\n", b)
+	case 0x40, 0x50: // whether somebody has subscribed yet, or still, is a matter of when: 0x10 stands for 0
+		code := byte(0)
+		if len(b) > 4 && b[4] != 0x10 {
+			code = b[4]
+		}
+		fmt.Fprintf(w.book, "gets %x code %x\n", b[:1], code)
 	default: // the remaining length has one byte
 		fmt.Fprintf(w.book, "gets %x id %x\n", b[:2], b[4:])
 	}
