@@ -8,26 +8,28 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mqttlb/mqttlb/internal/testcert"
 )
 
 // The name that a client asks for, and what it can verify, choose the certificate.
 func TestChoice(t *testing.T) {
 	t.Parallel()
-	ca, f := newAuthority(t, "ca"), newFolder(t)
-	leaves := map[string]leaf{
-		"rsa":      ca.sign(t, rsaKey(t), []string{"a.test", "both.test"}),
-		"ec":       ca.sign(t, nil, []string{"both.test"}),
-		"wild":     ca.sign(t, nil, []string{"*.wild.test"}),
-		"wild-rsa": ca.sign(t, rsaKey(t), []string{"*.wild.test"}),
-		"exact":    ca.sign(t, nil, []string{"x.wild.test"}),
-		"cn":       ca.sign(t, nil, nil, named("old.test")),
-		"upper":    ca.sign(t, nil, []string{"UPPER.test"}),
+	ca, f := testcert.NewAuthority(t, "ca"), newFolder(t)
+	leaves := map[string]testcert.Leaf{
+		"rsa":      ca.Sign(t, testcert.Want{Names: []string{"a.test", "both.test"}, RSA: true}),
+		"ec":       ca.Sign(t, testcert.Want{Names: []string{"both.test"}}),
+		"wild":     ca.Sign(t, testcert.Want{Names: []string{"*.wild.test"}}),
+		"wild-rsa": ca.Sign(t, testcert.Want{Names: []string{"*.wild.test"}, RSA: true}),
+		"exact":    ca.Sign(t, testcert.Want{Names: []string{"x.wild.test"}}),
+		"cn":       ca.Sign(t, testcert.Want{CN: "old.test"}),
+		"upper":    ca.Sign(t, testcert.Want{Names: []string{"UPPER.test"}}),
 	}
 	pairs := make(map[string]Pair)
 	bySerial := make(map[string]string)
 	for name, l := range leaves {
 		pairs[name] = f.pair(name, l)
-		bySerial[l.serial(t)] = name
+		bySerial[l.Serial(t)] = name
 	}
 	list := func(names string) (p []Pair) {
 		for name := range strings.FieldsSeq(names) {

@@ -4,16 +4,18 @@ import (
 	"crypto/tls"
 	"strings"
 	"testing"
+
+	"github.com/mqttlb/mqttlb/internal/testcert"
 )
 
 // What a broker shows is checked against the authorities and the name, and the broker is shown what is configured.
 func TestClient(t *testing.T) {
 	t.Parallel()
-	ca, strangers, f := newAuthority(t, "ca"), newAuthority(t, "strangers"), newFolder(t)
-	bundle, other := f.write("ca.pem", ca.pem), f.write("other.pem", strangers.pem)
-	own := f.pair("own", ca.sign(t, nil, nil, named("mqttlb")))
+	ca, strangers, f := testcert.NewAuthority(t, "ca"), testcert.NewAuthority(t, "strangers"), newFolder(t)
+	bundle, other := f.write("ca.PEM", ca.PEM), f.write("other.PEM", strangers.PEM)
+	own := f.pair("own", ca.Sign(t, testcert.Want{CN: "mqttlb"}))
 	broker := newServer(t, ServerOptions{
-		Pairs:      []Pair{f.pair("broker", ca.sign(t, nil, []string{"broker.test"}, addressed("10.0.0.1")))},
+		Pairs:      []Pair{f.pair("broker", ca.Sign(t, testcert.Want{Names: []string{"broker.test", "10.0.0.1"}}))},
 		ClientAuth: Request, ClientCA: bundle,
 	})
 	for _, test := range []struct {
@@ -64,14 +66,14 @@ func TestClient(t *testing.T) {
 // go on, and a bad file changes nothing.
 func TestClientReload(t *testing.T) {
 	t.Parallel()
-	ca, f := newAuthority(t, "ca"), newFolder(t)
-	bundle := f.write("ca.pem", ca.pem)
-	c, err := NewClient(ClientOptions{CA: bundle, Pair: f.pair("own", ca.sign(t, nil, nil, named("one")))})
+	ca, f := testcert.NewAuthority(t, "ca"), newFolder(t)
+	bundle := f.write("ca.PEM", ca.PEM)
+	c, err := NewClient(ClientOptions{CA: bundle, Pair: f.pair("own", ca.Sign(t, testcert.Want{CN: "one"}))})
 	if err != nil {
 		t.Fatal(err)
 	}
 	broker := newServer(t, ServerOptions{
-		Pairs: []Pair{f.pair("broker", ca.sign(t, nil, []string{"b.test"}))}, ClientAuth: Require, ClientCA: bundle,
+		Pairs: []Pair{f.pair("broker", ca.Sign(t, testcert.Want{Names: []string{"b.test"}}))}, ClientAuth: Require, ClientCA: bundle,
 	})
 	show := func() (string, bool) {
 		m := mustMeet(t, broker.Config(), c.Config("b.test"))
@@ -83,15 +85,15 @@ func TestClientReload(t *testing.T) {
 	if changed, err := c.Reload(); changed || err != nil {
 		t.Errorf("nothing changed: got %v, %v", changed, err)
 	}
-	next := ca.sign(t, nil, nil, named("two"))
-	f.write("own.crt", next.cert)
+	next := ca.Sign(t, testcert.Want{CN: "two"})
+	f.write("own.crt", next.Cert)
 	if changed, err := c.Reload(); changed || err == nil {
 		t.Errorf("half of it: got changed %v, error %v", changed, err)
 	}
 	if name, resumed := show(); name != "one" || !resumed {
 		t.Errorf("after half of it: got %s, resumed %v", name, resumed)
 	}
-	f.write("own.key", next.key)
+	f.write("own.key", next.Key)
 	if changed, err := c.Reload(); !changed || err != nil {
 		t.Errorf("got changed %v, error %v", changed, err)
 	}
@@ -105,8 +107,8 @@ func TestClientReload(t *testing.T) {
 
 func TestClientOptions(t *testing.T) {
 	t.Parallel()
-	ca, f := newAuthority(t, "ca"), newFolder(t)
-	p, bundle := f.pair("own", ca.sign(t, nil, nil)), f.write("ca.pem", ca.pem)
+	ca, f := testcert.NewAuthority(t, "ca"), newFolder(t)
+	p, bundle := f.pair("own", ca.Sign(t, testcert.Want{})), f.write("ca.PEM", ca.PEM)
 	for _, test := range []struct {
 		o    ClientOptions
 		want string

@@ -8,13 +8,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mqttlb/mqttlb/internal/testcert"
 )
 
 // Whatever protocols a client offers, it is served; mqtt is agreed on if it is among them.
 func TestProtocols(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t, "ca")
-	s := newServer(t, ServerOptions{Pairs: []Pair{newFolder(t).pair("a", ca.sign(t, nil, []string{"a.test"}))}, Protocols: []string{"mqtt"}})
+	ca := testcert.NewAuthority(t, "ca")
+	s := newServer(t, ServerOptions{Pairs: []Pair{newFolder(t).pair("a", ca.Sign(t, testcert.Want{Names: []string{"a.test"}}))}, Protocols: []string{"mqtt"}})
 	for _, test := range []struct {
 		offered []string
 		want    string
@@ -38,8 +40,8 @@ func TestProtocols(t *testing.T) {
 
 func TestMinVersion(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t, "ca")
-	p := newFolder(t).pair("a", ca.sign(t, rsaKey(t), []string{"a.test"}))
+	ca := testcert.NewAuthority(t, "ca")
+	p := newFolder(t).pair("a", ca.Sign(t, testcert.Want{Names: []string{"a.test"}, RSA: true}))
 	for _, test := range []struct {
 		least, client uint16
 		good          bool
@@ -67,15 +69,15 @@ func TestMinVersion(t *testing.T) {
 // Each kind of client gets in, or hears the alert that says why not.
 func TestClientAuth(t *testing.T) {
 	t.Parallel()
-	ca, clients, strangers := newAuthority(t, "ca"), newAuthority(t, "clients"), newAuthority(t, "strangers")
+	ca, clients, strangers := testcert.NewAuthority(t, "ca"), testcert.NewAuthority(t, "clients"), testcert.NewAuthority(t, "strangers")
 	f := newFolder(t)
-	p, bundle := f.pair("a", ca.sign(t, nil, []string{"a.test"})), f.write("ca.pem", clients.pem)
+	p, bundle := f.pair("a", ca.Sign(t, testcert.Want{Names: []string{"a.test"}})), f.write("ca.PEM", clients.PEM)
 	now := time.Now()
 	certs := map[string]tls.Certificate{
-		"good":    clients.sign(t, nil, nil, named("device")).pair(t),
-		"rsa":     clients.sign(t, rsaKey(t), nil, named("device")).pair(t),
-		"expired": clients.sign(t, nil, nil, valid(now.Add(-9*time.Hour), now.Add(-8*time.Hour))).pair(t),
-		"unknown": strangers.sign(t, nil, nil, named("device")).pair(t),
+		"good":    clients.Sign(t, testcert.Want{CN: "device"}).Pair(t),
+		"rsa":     clients.Sign(t, testcert.Want{CN: "device", RSA: true}).Pair(t),
+		"expired": clients.Sign(t, testcert.Want{From: now.Add(-9 * time.Hour), Until: now.Add(-8 * time.Hour)}).Pair(t),
+		"unknown": strangers.Sign(t, testcert.Want{CN: "device"}).Pair(t),
 	}
 	for _, test := range []struct {
 		auth              ClientAuth
@@ -123,16 +125,16 @@ func TestClientAuth(t *testing.T) {
 // The clock is the one of the options, for the certificates of clients too.
 func TestClock(t *testing.T) {
 	t.Parallel()
-	ca, f := newAuthority(t, "ca"), newFolder(t)
+	ca, f := testcert.NewAuthority(t, "ca"), newFolder(t)
 	later := time.Now().Add(500 * time.Hour)
 	o := ServerOptions{
-		Pairs:    []Pair{f.pair("a", ca.sign(t, nil, []string{"a.test"}, valid(later.Add(-time.Hour), later.Add(soon-time.Hour))))},
-		ClientCA: f.write("ca.pem", ca.pem), ClientAuth: Require, Clock: func() time.Time { return later },
+		Pairs:    []Pair{f.pair("a", ca.Sign(t, testcert.Want{Names: []string{"a.test"}, From: later.Add(-time.Hour), Until: later.Add(soon - time.Hour)}))},
+		ClientCA: f.write("ca.PEM", ca.PEM), ClientAuth: Require, Clock: func() time.Time { return later },
 	}
 	s := newServer(t, o)
 	client := trusting(ca, "a.test")
 	client.Time = o.Clock
-	client.Certificates = []tls.Certificate{ca.sign(t, nil, nil, valid(later.Add(-time.Hour), later.Add(time.Hour))).pair(t)}
+	client.Certificates = []tls.Certificate{ca.Sign(t, testcert.Want{From: later.Add(-time.Hour), Until: later.Add(time.Hour)}).Pair(t)}
 	mustMeet(t, s.Config(), client)
 	if got := s.Certificates()[0]; !strings.HasPrefix(got.Concern, "expires at ") || got.Name != "a.test" || got.Path != o.Pairs[0].Cert {
 		t.Errorf("got %+v", got)
@@ -141,10 +143,10 @@ func TestClock(t *testing.T) {
 
 func TestValidity(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t, "ca")
+	ca := testcert.NewAuthority(t, "ca")
 	day := 24 * time.Hour
 	from := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	c := ca.sign(t, nil, []string{"a"}, valid(from, from.Add(100*day))).pair(t)
+	c := ca.Sign(t, testcert.Want{Names: []string{"a"}, From: from, Until: from.Add(100 * day)}).Pair(t)
 	for _, test := range []struct {
 		at   time.Duration
 		want string
@@ -165,24 +167,24 @@ func TestValidity(t *testing.T) {
 // A certificate that is replaced is seen by who comes next; who is there stays, and a bad file changes nothing.
 func TestReload(t *testing.T) {
 	t.Parallel()
-	ca, f := newAuthority(t, "ca"), newFolder(t)
-	first, second := ca.sign(t, nil, []string{"a.test"}), ca.sign(t, rsaKey(t), []string{"a.test"})
+	ca, f := testcert.NewAuthority(t, "ca"), newFolder(t)
+	first, second := ca.Sign(t, testcert.Want{Names: []string{"a.test"}}), ca.Sign(t, testcert.Want{Names: []string{"a.test"}, RSA: true})
 	s := newServer(t, ServerOptions{Pairs: []Pair{f.pair("a", first)}})
 	early := mustMeet(t, s.Config(), trusting(ca, "a.test"))
 	s.wantReload(t, false)
-	f.write("a.crt", second.cert)
+	f.write("a.crt", second.Cert)
 	if changed, err := s.Reload(); changed || err == nil || !strings.Contains(err.Error(), f.at("a.key")) {
 		t.Errorf("half of it replaced: got changed %v, error %v", changed, err)
 	}
-	if got := mustMeet(t, s.Config(), trusting(ca, "a.test")).serverSerial(); got != first.serial(t) {
+	if got := mustMeet(t, s.Config(), trusting(ca, "a.test")).serverSerial(); got != first.Serial(t) {
 		t.Errorf("half of it replaced: got serial %s, want the first", got)
 	}
-	f.write("a.key", second.key)
+	f.write("a.key", second.Key)
 	s.wantReload(t, true)
-	if got := mustMeet(t, s.Config(), trusting(ca, "a.test")).serverSerial(); got != second.serial(t) {
+	if got := mustMeet(t, s.Config(), trusting(ca, "a.test")).serverSerial(); got != second.Serial(t) {
 		t.Errorf("got serial %s, want the second", got)
 	}
-	if got := s.Certificates()[0].Serial; got != second.serial(t) {
+	if got := s.Certificates()[0].Serial; got != second.Serial(t) {
 		t.Errorf("shown: got serial %s, want the second", got)
 	}
 	for range 3 { // both ways
@@ -198,8 +200,8 @@ func TestReload(t *testing.T) {
 // What is wrong with files is said with the option and what to do.
 func TestBadFiles(t *testing.T) {
 	t.Parallel()
-	ca, f := newAuthority(t, "ca"), newFolder(t)
-	l, other := ca.sign(t, nil, []string{"a.test"}), ca.sign(t, nil, []string{"a.test"})
+	ca, f := testcert.NewAuthority(t, "ca"), newFolder(t)
+	l, other := ca.Sign(t, testcert.Want{Names: []string{"a.test"}}), ca.Sign(t, testcert.Want{Names: []string{"a.test"}})
 	good := f.pair("good", l)
 	key := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 48))
 	with := func(cert, key []byte) ServerOptions {
@@ -209,9 +211,9 @@ func TestBadFiles(t *testing.T) {
 		return ServerOptions{Pairs: []Pair{good}, TicketKeys: f.write("tickets", []byte(text))}
 	}
 	clients := func(text []byte) ServerOptions {
-		return ServerOptions{Pairs: []Pair{good}, ClientAuth: Require, ClientCA: f.write("ca.pem", text)}
+		return ServerOptions{Pairs: []Pair{good}, ClientAuth: Require, ClientCA: f.write("ca.PEM", text)}
 	}
-	locked := bytes.ReplaceAll(l.key, []byte("PRIVATE KEY"), []byte("ENCRYPTED PRIVATE KEY"))
+	locked := bytes.ReplaceAll(l.Key, []byte("PRIVATE KEY"), []byte("ENCRYPTED PRIVATE KEY"))
 	for _, test := range []struct {
 		name  string
 		o     func() ServerOptions
@@ -222,19 +224,19 @@ func TestBadFiles(t *testing.T) {
 		{"no file", func() ServerOptions { return ServerOptions{Pairs: []Pair{{"/nowhere", good.Key}}} }, "certificates[0].cert", "no such file"},
 		{"no key file", func() ServerOptions { return ServerOptions{Pairs: []Pair{{good.Cert, "/nowhere"}}} }, "certificates[0].key", "no such file"},
 		{"folder", func() ServerOptions { return ServerOptions{Pairs: []Pair{{f.path, good.Key}}} }, "certificates[0].cert", "which is no file"},
-		{"empty", func() ServerOptions { return with([]byte("\n"), l.key) }, "certificates[1].cert", "which is empty"},
-		{"not PEM", func() ServerOptions { return with([]byte("abc"), l.key) }, "certificates[1].cert", "nothing in PEM"},
-		{"interchanged", func() ServerOptions { return with(l.key, l.cert) }, "certificates[1].cert", "interchanged"},
-		{"half a certificate", func() ServerOptions { return with(l.cert[:len(l.cert)/2], l.key) }, "certificates[1].cert", "not whole"},
-		{"half a key", func() ServerOptions { return with(l.cert, l.key[:len(l.key)/2]) }, "certificates[1].key", "not whole"},
-		{"key not PEM", func() ServerOptions { return with(l.cert, []byte("abc")) }, "certificates[1].key", "openssl pkey -inform der"},
-		{"no key", func() ServerOptions { return with(l.cert, l.cert) }, "certificates[1].key", "no private key"},
-		{"passphrase", func() ServerOptions { return with(l.cert, locked) }, "certificates[1].key", "openssl pkey"},
-		{"other key", func() ServerOptions { return with(l.cert, other.key) }, "certificates[1].key", "cannot be used with the certificate"},
+		{"empty", func() ServerOptions { return with([]byte("\n"), l.Key) }, "certificates[1].cert", "which is empty"},
+		{"not PEM", func() ServerOptions { return with([]byte("abc"), l.Key) }, "certificates[1].cert", "nothing in PEM"},
+		{"interchanged", func() ServerOptions { return with(l.Key, l.Cert) }, "certificates[1].cert", "interchanged"},
+		{"half a certificate", func() ServerOptions { return with(l.Cert[:len(l.Cert)/2], l.Key) }, "certificates[1].cert", "not whole"},
+		{"half a key", func() ServerOptions { return with(l.Cert, l.Key[:len(l.Key)/2]) }, "certificates[1].key", "not whole"},
+		{"key not PEM", func() ServerOptions { return with(l.Cert, []byte("abc")) }, "certificates[1].key", "openssl pkey -inform der"},
+		{"no key", func() ServerOptions { return with(l.Cert, l.Cert) }, "certificates[1].key", "no private key"},
+		{"passphrase", func() ServerOptions { return with(l.Cert, locked) }, "certificates[1].key", "openssl pkey"},
+		{"other key", func() ServerOptions { return with(l.Cert, other.Key) }, "certificates[1].key", "cannot be used with the certificate"},
 		{"no authorities", func() ServerOptions { return ServerOptions{Pairs: []Pair{good}, ClientAuth: Request} }, "client_ca", "is missing"},
 		{"idle authorities", func() ServerOptions { return ServerOptions{Pairs: []Pair{good}, ClientCA: good.Cert} }, "client_ca", "has no effect"},
-		{"half authorities", func() ServerOptions { return clients(append(bytes.Clone(ca.pem), ca.pem[:len(ca.pem)/2]...)) }, "client_ca", "not whole"},
-		{"key as authority", func() ServerOptions { return clients(l.key) }, "client_ca", "no certificate"},
+		{"half authorities", func() ServerOptions { return clients(append(bytes.Clone(ca.PEM), ca.PEM[:len(ca.PEM)/2]...)) }, "client_ca", "not whole"},
+		{"key as authority", func() ServerOptions { return clients(l.Key) }, "client_ca", "no certificate"},
 		{"ticket key short", func() ServerOptions { return tickets(base64.StdEncoding.EncodeToString(make([]byte, 31))) }, "ticket_keys", "line 1 is not 32 to 80 bytes"},
 		{"ticket key half", func() ServerOptions { return tickets(key + "\n" + key[:40]) }, "ticket_keys", "line 2 is not"},
 		{"ticket key twice", func() ServerOptions { return tickets(key + "\n# x\n" + key) }, "ticket_keys", "line 3 repeats"},
@@ -250,8 +252,8 @@ func TestBadFiles(t *testing.T) {
 // Keys that everybody can read are told.
 func TestExposed(t *testing.T) {
 	t.Parallel()
-	ca, f := newAuthority(t, "ca"), newFolder(t)
-	p := f.pair("a", ca.sign(t, nil, []string{"a.test"}))
+	ca, f := testcert.NewAuthority(t, "ca"), newFolder(t)
+	p := f.pair("a", ca.Sign(t, testcert.Want{Names: []string{"a.test"}}))
 	s := newServer(t, ServerOptions{Pairs: []Pair{p}})
 	if got := s.Exposed(); len(got) != 0 {
 		t.Errorf("got %v", got)

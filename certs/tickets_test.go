@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"testing"
+
+	"github.com/mqttlb/mqttlb/internal/testcert"
 )
 
 // ticketFile has these keys, each made of one byte.
@@ -19,7 +21,7 @@ func ticketFile(bs ...byte) []byte {
 // A ticketRig is what the tests of tickets begin with.
 type ticketRig struct {
 	t       *testing.T
-	ca      *authority
+	ca      *testcert.Authority
 	f       folder
 	options ServerOptions
 	client  *tls.Config
@@ -27,11 +29,11 @@ type ticketRig struct {
 
 func newTicketRig(t *testing.T, version uint16) *ticketRig {
 	t.Helper()
-	r := &ticketRig{t: t, ca: newAuthority(t, "ca"), f: newFolder(t)}
-	r.options = ServerOptions{Pairs: []Pair{r.f.pair("a", r.ca.sign(t, nil, []string{"a.test"}))}, Protocols: []string{"mqtt"}}
+	r := &ticketRig{t: t, ca: testcert.NewAuthority(t, "ca"), f: newFolder(t)}
+	r.options = ServerOptions{Pairs: []Pair{r.f.pair("a", r.ca.Sign(t, testcert.Want{Names: []string{"a.test"}}))}, Protocols: []string{"mqtt"}}
 	r.client = trusting(r.ca, "a.test")
 	r.client.MaxVersion, r.client.ClientSessionCache = version, tls.NewLRUClientSessionCache(8)
-	r.client.Certificates = []tls.Certificate{r.ca.sign(t, nil, nil, named("device")).pair(t)}
+	r.client.Certificates = []tls.Certificate{r.ca.Sign(t, testcert.Want{CN: "device"}).Pair(t)}
 	return r
 }
 
@@ -60,7 +62,7 @@ func bothVersions(t *testing.T, test func(*ticketRig)) {
 func TestTicketsOutliveReload(t *testing.T) {
 	t.Parallel()
 	bothVersions(t, func(r *ticketRig) {
-		bundle, keys := r.f.write("ca.pem", r.ca.pem), r.f.write("keys", ticketFile(1))
+		bundle, keys := r.f.write("ca.PEM", r.ca.PEM), r.f.write("keys", ticketFile(1))
 		for _, file := range []string{"", keys} {
 			for _, auth := range []ClientAuth{NoClientAuth, Require} {
 				for _, protocols := range [][]string{nil, {"mqtt"}, {"other"}} {
@@ -72,10 +74,10 @@ func TestTicketsOutliveReload(t *testing.T) {
 					s := newServer(r.t, o)
 					r.resumes(s, false, "first")
 					r.resumes(s, true, "second")
-					r.f.pair("a", r.ca.sign(r.t, nil, []string{"a.test", "b.test"}))
+					r.f.pair("a", r.ca.Sign(r.t, testcert.Want{Names: []string{"a.test", "b.test"}}))
 					s.wantReload(r.t, true)
 					r.resumes(s, true, "after a reload")
-					o.Pairs = append(o.Pairs, r.f.pair("b", r.ca.sign(r.t, nil, []string{"c.test"})))
+					o.Pairs = append(o.Pairs, r.f.pair("b", r.ca.Sign(r.t, testcert.Want{Names: []string{"c.test"}})))
 					c, err := s.Prepare(o)
 					if err != nil || !c.Apply() {
 						r.t.Fatal(err)
@@ -91,7 +93,7 @@ func TestTicketsOutliveReload(t *testing.T) {
 func TestTicketsOfOtherInstances(t *testing.T) {
 	t.Parallel()
 	bothVersions(t, func(r *ticketRig) {
-		r.options.ClientAuth, r.options.ClientCA = Require, r.f.write("ca.pem", r.ca.pem)
+		r.options.ClientAuth, r.options.ClientCA = Require, r.f.write("ca.PEM", r.ca.PEM)
 		a, b := newServer(r.t, r.options), newServer(r.t, r.options)
 		r.resumes(a, false, "first")
 		r.resumes(b, false, "at another without a file")
@@ -121,16 +123,16 @@ func TestTicketsEndWithTrust(t *testing.T) {
 			if file {
 				r.options.TicketKeys = r.f.write("keys", ticketFile(1))
 			}
-			r.options.ClientAuth, r.options.ClientCA = Require, r.f.write("ca.pem", r.ca.pem)
+			r.options.ClientAuth, r.options.ClientCA = Require, r.f.write("ca.PEM", r.ca.PEM)
 			// The client is let in under each bundle, to see that it is the ticket that does not count.
-			other := newAuthority(r.t, "other")
+			other := testcert.NewAuthority(r.t, "other")
 			s := newServer(r.t, r.options)
 			r.resumes(s, false, "first")
 			r.resumes(s, true, "second")
 			old, early := s.Config(), r.client.Clone()
 			early.ClientSessionCache = tls.NewLRUClientSessionCache(8)
 			mustMeet(r.t, old, early) // has a ticket of before now
-			r.f.write("ca.pem", append(bytes.Clone(other.pem), r.ca.pem...))
+			r.f.write("ca.PEM", append(bytes.Clone(other.PEM), r.ca.PEM...))
 			s.wantReload(r.t, true)
 			r.resumes(s, false, "after a change of the bundle")
 			r.resumes(s, true, "second after it")
@@ -139,7 +141,7 @@ func TestTicketsEndWithTrust(t *testing.T) {
 			}
 			r.client.ClientSessionCache = tls.NewLRUClientSessionCache(8)
 			r.resumes(s, false, "without a ticket")
-			r.f.write("ca.pem", append(bytes.Clone(r.ca.pem), other.pem...))
+			r.f.write("ca.PEM", append(bytes.Clone(r.ca.PEM), other.PEM...))
 			s.wantReload(r.t, true)
 			r.resumes(s, true, "after a change of the order alone")
 			o := r.options

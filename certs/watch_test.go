@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/mqttlb/mqttlb/internal/testcert"
 )
 
 // watching runs a watcher and counts what it tells. It waits until the watcher watches.
@@ -61,10 +63,10 @@ func TestWatcher(t *testing.T) {
 // What Kubernetes does with a secret: the files are links into ..data, which is a link to a folder and is replaced.
 func TestWatcherKubernetes(t *testing.T) {
 	t.Parallel()
-	f, ca := newFolder(t), newAuthority(t, "ca")
-	turn := func(version int) leaf {
+	f, ca := newFolder(t), testcert.NewAuthority(t, "ca")
+	turn := func(version int) testcert.Leaf {
 		t.Helper()
-		l := ca.sign(t, nil, []string{"a.test"})
+		l := ca.Sign(t, testcert.Want{Names: []string{"a.test"}})
 		folder := fmt.Sprint("..v", version)
 		if err := os.Mkdir(f.at(folder), 0o700); err != nil {
 			t.Fatal(err)
@@ -97,7 +99,7 @@ func TestWatcherKubernetes(t *testing.T) {
 		}
 		soonTrue(t, "told", func() bool { return told.Load() > before })
 		s.wantReload(t, true)
-		if got := mustMeet(t, s.Config(), trusting(ca, "a.test")).serverSerial(); got != l.serial(t) {
+		if got := mustMeet(t, s.Config(), trusting(ca, "a.test")).serverSerial(); got != l.Serial(t) {
 			t.Errorf("version %d: got another certificate", version+1)
 		}
 	}
@@ -125,10 +127,10 @@ func TestWatcherIgnoresNeighbours(t *testing.T) {
 // is the last one, and no open connection is touched.
 func TestReloadUnderLoad(t *testing.T) {
 	t.Parallel()
-	f, ca := newFolder(t), newAuthority(t, "ca")
-	s := newServer(t, ServerOptions{Pairs: []Pair{f.pair("a", ca.sign(t, nil, []string{"a.test"}))}})
+	f, ca := newFolder(t), testcert.NewAuthority(t, "ca")
+	s := newServer(t, ServerOptions{Pairs: []Pair{f.pair("a", ca.Sign(t, testcert.Want{Names: []string{"a.test"}}))}})
 	_, told := watching(t, s.Files()...)
-	var last leaf
+	var last testcert.Leaf
 	stop := make(chan struct{})
 	var open []*meeting
 	var mu sync.Mutex
@@ -155,9 +157,9 @@ func TestReloadUnderLoad(t *testing.T) {
 		})
 	}
 	for range 25 {
-		last = ca.sign(t, nil, []string{"a.test"})
-		half := len(last.cert) / 2
-		if err := os.WriteFile(f.at("a.crt"), last.cert[:half], 0o600); err != nil { // in place, in two steps
+		last = ca.Sign(t, testcert.Want{Names: []string{"a.test"}})
+		half := len(last.Cert) / 2
+		if err := os.WriteFile(f.at("a.crt"), last.Cert[:half], 0o600); err != nil { // in place, in two steps
 			t.Fatal(err)
 		}
 		if _, err := s.Reload(); err == nil {
@@ -168,7 +170,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 	close(stop)
 	clients.Wait()
-	if got := mustMeet(t, s.Config(), trusting(ca, "a.test")).serverSerial(); got != last.serial(t) {
+	if got := mustMeet(t, s.Config(), trusting(ca, "a.test")).serverSerial(); got != last.Serial(t) {
 		t.Error("the last certificate is not in use")
 	}
 	soonTrue(t, "told of the changes", func() bool { return told.Load() > 1 })

@@ -20,11 +20,7 @@ import (
 // device dials over TLS, up to this version of it, with a certificate for device-1.
 func (v *vault) device(address string, version uint16) *tls.Conn {
 	v.t.Helper()
-	leaf := v.ca.Sign(v.t, testcert.Want{CN: "device-1"})
-	pair, err := tls.X509KeyPair(leaf.Cert, leaf.Key)
-	if err != nil {
-		v.t.Fatal(err)
-	}
+	pair := v.ca.Sign(v.t, testcert.Want{CN: "device-1"}).Pair(v.t)
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(v.ca.PEM)
 	c, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", address, &tls.Config{

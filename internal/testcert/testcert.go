@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -15,6 +16,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 )
@@ -59,6 +61,8 @@ type Want struct {
 	RSA bool
 	// For is how long it is valid from now on, 1000 hours if it is 0; below 0 it has expired that long ago.
 	For time.Duration
+	// From and Until are used instead, if they are set.
+	From, Until time.Time
 }
 
 // Sign makes a certificate.
@@ -72,6 +76,9 @@ func (a *Authority) Sign(t *testing.T, w Want) Leaf {
 		SerialNumber: newSerial(t), Subject: pkix.Name{CommonName: w.CN}, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		NotBefore:   time.Now().Add(min(0, w.For) - time.Hour), NotAfter: time.Now().Add(w.For),
+	}
+	if !w.Until.IsZero() {
+		template.NotBefore, template.NotAfter = w.From, w.Until
 	}
 	for _, name := range w.Names {
 		if ip := net.ParseIP(name); ip != nil {
@@ -113,6 +120,16 @@ func Write(t *testing.T, folder, name string, text []byte) string {
 	return path
 }
 
+// Pair is the leaf as crypto/tls wants it.
+func (l Leaf) Pair(t *testing.T) tls.Certificate {
+	t.Helper()
+	c, err := tls.X509KeyPair(l.Cert, l.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // Serial is the serial number in hexadecimal digits.
 func (l Leaf) Serial(t *testing.T) string {
 	t.Helper()
@@ -124,12 +141,15 @@ func (l Leaf) Serial(t *testing.T) string {
 	return c.SerialNumber.Text(16)
 }
 
+// oneRSAKey is slow to make, and nobody cares which it is.
+var oneRSAKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+
 func newKey(t *testing.T, isRSA bool) crypto.Signer {
 	t.Helper()
 	var key crypto.Signer
 	var err error
 	if isRSA {
-		key, err = rsa.GenerateKey(rand.Reader, 2048)
+		key, err = oneRSAKey()
 	} else {
 		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	}
