@@ -4,10 +4,12 @@ package e2e
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"runtime"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -30,24 +32,49 @@ func newNamespace(t *testing.T) *namespace {
 		t.Skip("a network namespace needs root")
 	}
 	n := &namespace{t: t, tasks: make(chan func())}
-	ready := make(chan error)
+	ready, left := make(chan error), make(chan struct{})
 	go func() {
-		runtime.LockOSThread() // for ever: the thread ends with this goroutine
-		err := enterNamespace()
-		n.tid = unix.Gettid()
-		ready <- err
-		if err != nil {
-			return
-		}
-		for task := range n.tasks {
-			task()
-		}
+		defer close(left)
+		n.serve(ready)
 	}()
 	if err := <-ready; err != nil {
 		t.Skipf("there are no network namespaces here: %v", err)
 	}
-	t.Cleanup(func() { close(n.tasks) })
+	t.Cleanup(func() {
+		close(n.tasks)
+		<-left
+	})
 	return n
+}
+
+// serve enters a new namespace, tells ready of it, does the tasks and comes back. The thread must outlive them: the
+// kernel ends a child together with the thread that has started it (PR_SET_PDEATHSIG), and which children this thread
+// has started for other tests, nobody knows.
+func (n *namespace) serve(ready chan<- error) {
+	runtime.LockOSThread()
+	home, err := os.Open("/proc/thread-self/ns/net") // self would be the main thread, which may be away
+	if err != nil {
+		runtime.UnlockOSThread()
+		ready <- err
+		return
+	}
+	defer home.Close()
+	defer func() { // also if a task has ended the test
+		if err := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); err != nil {
+			n.t.Errorf("leave the namespace: %v", err)
+			return // nobody else may get this thread
+		}
+		runtime.UnlockOSThread()
+	}()
+	n.tid = unix.Gettid()
+	err = enterNamespace()
+	ready <- err
+	if err != nil {
+		return
+	}
+	for task := range n.tasks {
+		task()
+	}
 }
 
 // enterNamespace gives this thread a network of its own, with a loopback interface.
@@ -79,6 +106,41 @@ func (n *namespace) in(f func()) {
 	<-done
 	if n.t.Failed() {
 		n.t.FailNow()
+	}
+}
+
+// Children of a thread that has been in a namespace live on.
+func TestNamespaceKeepsChildren(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("a network namespace needs root")
+	}
+	var children [2]*process
+	var both sync.WaitGroup
+	both.Add(len(children))
+	var gone sync.WaitGroup
+	for i := range children {
+		gone.Go(func() {
+			runtime.LockOSThread() // what follows happens on one thread; of two at once, one is not the main thread
+			defer runtime.UnlockOSThread()
+			both.Done()
+			both.Wait()
+			children[i] = start(t, io.Discard, exec.Command("sleep", "60"))
+			n := &namespace{t: t, tasks: make(chan func())}
+			close(n.tasks)
+			ready := make(chan error, 1)
+			n.serve(ready)
+			if err := <-ready; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	gone.Wait()
+	time.Sleep(100 * time.Millisecond) // the kernel needs a moment to end a thread and what it takes along
+	for _, child := range children {
+		if !child.running() {
+			t.Error("a child has ended that another test may need")
+		}
 	}
 }
 

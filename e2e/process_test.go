@@ -45,9 +45,12 @@ func start(t *testing.T, out io.Writer, cmd *exec.Cmd) *process {
 		_ = cmd.Wait()
 	}()
 	t.Cleanup(func() {
-		if p.running() {
+		switch {
+		case p.running():
 			_ = syscall.Kill(-p.pid, syscall.SIGKILL)
 			<-p.done
+		case t.Failed():
+			t.Logf("%s has ended before the test: %v", p.name, p.cmd.ProcessState)
 		}
 	})
 	return p
