@@ -20,13 +20,9 @@ func (l *loop) readConnect(s *session) {
 			l.postpone(s)
 			return
 		}
-		chunk := l.readEarly(s)
-		opening := chunk
-		if s.backend.out != nil { // an earlier, incomplete part
-			if !l.hold(s, chunk) {
-				return
-			}
-			opening = s.backend.out.bytes()
+		chunk, opening, ok := l.readMore(s)
+		if !ok {
+			return
 		}
 		if len(chunk) > 0 {
 			var err error

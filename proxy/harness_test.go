@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"bytes"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"runtime"
@@ -132,12 +134,18 @@ func (r *rig) accept(broker int) *net.TCPConn {
 func (r *rig) session() (client, broker *net.TCPConn) {
 	r.t.Helper()
 	client = r.dial()
+	return client, r.greet(client)
+}
+
+// greet lets a client connect to broker 0.
+func (r *rig) greet(client net.Conn) (broker *net.TCPConn) {
+	r.t.Helper()
 	write(r.t, client, connect("c"))
 	broker = r.accept(0)
 	expect(r.t, broker, connect("c"))
 	write(r.t, broker, connack())
 	expect(r.t, client, connack())
-	return client, broker
+	return broker
 }
 
 // record waits for the next session to end.
@@ -303,6 +311,36 @@ func readFull(c net.Conn, b []byte) (n int, err error) {
 		return n, nil
 	}
 	return n, err
+}
+
+// flood sends random bytes in random pieces from one end to the other, in both directions at once.
+func flood(t *testing.T, a, b net.Conn, size int) {
+	t.Helper()
+	var wait sync.WaitGroup
+	for i, way := range [][2]net.Conn{{a, b}, {b, a}} {
+		data := make([]byte, size)
+		rng := rand.New(rand.NewPCG(uint64(size), uint64(i)))
+		for i := range data {
+			data[i] = byte(rng.Uint32())
+		}
+		wait.Go(func() {
+			for rest := data; len(rest) > 0; {
+				n := min(rng.IntN(1<<rng.IntN(18)+1)+1, len(rest))
+				if _, err := way[0].Write(rest[:n]); err != nil {
+					t.Errorf("write: %v", err)
+					return
+				}
+				rest = rest[n:]
+			}
+		})
+		wait.Go(func() {
+			got := make([]byte, len(data))
+			if n, err := readFull(way[1], got); err != nil || !bytes.Equal(got, data) {
+				t.Errorf("got %d bytes and %v, want all %d as they were sent", n, err, len(data))
+			}
+		})
+	}
+	wait.Wait()
 }
 
 // listenBacklog0 opens a listening socket whose queue holds a single connection.

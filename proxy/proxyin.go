@@ -284,6 +284,19 @@ func (l *loop) readEarly(s *session) []byte {
 	return l.read(s, &s.client, room)
 }
 
+// readMore reads early; all is what was held before, and chunk behind it. It is not ok if that was too much to hold, and
+// the session has ended.
+func (l *loop) readMore(s *session) (chunk, all []byte, ok bool) {
+	chunk = l.readEarly(s)
+	if s.backend.out == nil {
+		return chunk, chunk, true
+	}
+	if !l.hold(s, chunk) {
+		return nil, nil, false
+	}
+	return chunk, s.backend.out.bytes(), true
+}
+
 // leaveEarly ends a session whose other end has left before CONNECT was complete. A load balancer that opens a connection
 // in nobody's name or, as HAProxy does with version 1, in its own, and closes it without a byte behind the header, has only
 // looked whether somebody is here.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os"
 	"sync"
@@ -28,31 +27,7 @@ func TestTLSCarriesEveryByte(t *testing.T) {
 			t.Parallel()
 			r := newTLSRig(t, rigOptions{}, nil)
 			client, broker := r.tlsSession(version)
-			var wait sync.WaitGroup
-			for i, way := range [][2]net.Conn{{client, broker}, {broker, client}} {
-				data := make([]byte, 3<<20)
-				rng := rand.New(rand.NewPCG(uint64(version), uint64(i)))
-				for i := range data {
-					data[i] = byte(rng.Uint32())
-				}
-				wait.Go(func() {
-					for rest := data; len(rest) > 0; {
-						n := min(rng.IntN(1<<rng.IntN(18)+1)+1, len(rest))
-						if _, err := way[0].Write(rest[:n]); err != nil {
-							t.Errorf("write: %v", err)
-							return
-						}
-						rest = rest[n:]
-					}
-				})
-				wait.Go(func() {
-					got := make([]byte, len(data))
-					if n, err := readFull(way[1], got); err != nil || !bytes.Equal(got, data) {
-						t.Errorf("got %d bytes and %v, want all %d as they were sent", n, err, len(data))
-					}
-				})
-			}
-			wait.Wait()
+			flood(t, client, broker, 3<<20)
 			_ = client.Close()
 			_ = read(t, broker)
 			_ = broker.Close()

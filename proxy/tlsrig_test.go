@@ -97,12 +97,7 @@ func (r *tlsRig) over(c net.Conn, config *tls.Config) *tls.Conn { return tls.Cli
 func (r *tlsRig) tlsSession(version uint16) (client *tls.Conn, broker *net.TCPConn) {
 	r.t.Helper()
 	client = r.over(r.dial(), r.config(version))
-	write(r.t, client, connect("c"))
-	broker = r.accept(0)
-	expect(r.t, broker, connect("c"))
-	write(r.t, broker, connack())
-	expect(r.t, client, connack())
-	return client, broker
+	return client, r.greet(client)
 }
 
 // shaken waits for the next handshake to end.

@@ -6,11 +6,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"net"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -93,36 +91,6 @@ func (u *upstreamRig) shaken() Handshake {
 		u.t.Fatal("no handshake has ended")
 		return Handshake{}
 	}
-}
-
-// flood sends random bytes in random pieces from one end to the other, in both directions at once.
-func flood(t *testing.T, a, b net.Conn, size int) {
-	t.Helper()
-	var wait sync.WaitGroup
-	for i, way := range [][2]net.Conn{{a, b}, {b, a}} {
-		data := make([]byte, size)
-		rng := rand.New(rand.NewPCG(uint64(size), uint64(i)))
-		for i := range data {
-			data[i] = byte(rng.Uint32())
-		}
-		wait.Go(func() {
-			for rest := data; len(rest) > 0; {
-				n := min(rng.IntN(1<<rng.IntN(18)+1)+1, len(rest))
-				if _, err := way[0].Write(rest[:n]); err != nil {
-					t.Errorf("write: %v", err)
-					return
-				}
-				rest = rest[n:]
-			}
-		})
-		wait.Go(func() {
-			got := make([]byte, len(data))
-			if n, err := readFull(way[1], got); err != nil || !bytes.Equal(got, data) {
-				t.Errorf("got %d bytes and %v, want all %d as they were sent", n, err, len(data))
-			}
-		})
-	}
-	wait.Wait()
 }
 
 // What goes in comes out, both ways at once, whatever the sizes; and the end of the client is the end of the broker's

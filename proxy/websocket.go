@@ -23,13 +23,9 @@ func (l *loop) readUpgrade(s *session) {
 			l.postpone(s)
 			return
 		}
-		chunk := l.readEarly(s)
-		request := chunk
-		if s.backend.out != nil { // an earlier, incomplete part
-			if !l.hold(s, chunk) {
-				return
-			}
-			request = s.backend.out.bytes()
+		chunk, request, ok := l.readMore(s)
+		if !ok {
+			return
 		}
 		if len(chunk) > 0 {
 			answer, why, complete := s.listener.WebSocket.consider(request)
