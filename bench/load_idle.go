@@ -74,15 +74,23 @@ func watchIdle(c loadConfig, p *poller, establish func(fds []int, count int) ([]
 	if err != nil {
 		return loadResult{}, err
 	}
-	// Nobody sends anything, so an event means that a session was lost.
-	events, err := p.wait(0)
-	if err != nil {
+	if err := expectSilence(p); err != nil {
 		return loadResult{}, err
 	}
-	if len(events) > 0 {
-		return loadResult{}, fmt.Errorf("%w: %d at least, while idle", errSessionEnded, len(events))
-	}
 	return loadResult{usage: end.since(start), Work: float64(len(fds)), Memory: &memory}, nil
+}
+
+// expectSilence fails if anything has happened to the sessions that p watches: nobody sends anything, so an event means
+// that one was lost.
+func expectSilence(p *poller) error {
+	events, err := p.wait(0)
+	if err != nil {
+		return err
+	}
+	if len(events) > 0 {
+		return fmt.Errorf("%w: %d at least, while idle", errSessionEnded, len(events))
+	}
+	return nil
 }
 
 func (m meter) readMemory(sessions int) (memoryReading, error) {

@@ -9,6 +9,16 @@
 // The processes of a measurement are apart so that the proxy's CPU time can be read by itself: run starts a stub broker,
 // one proxy, and a load generator, which reads the proxy's CPU clock at the start and the end of the measured time.
 // README.md says how each figure comes about. Linux only.
+//
+//	run.go       what run does, from flags to a table: cell.go is one measurement, scenarios.go lists which there are
+//	systems.go   the proxies and their configurations; process.go, netns.go: where and how they run
+//	stub.go      the broker of a measurement; echo.go answers what it is sent
+//	load.go      a load: load_*.go one file each, socket.go, poller.go, packet.go: the tools, handshake.go, tls_client.go: TLS
+//	meter.go     what a measurement reads: cpu.go, memory.go
+//	fleet.go     whole fleets of clients: fleet_*.go, storm.go, balance.go, rolling.go
+//	growth.go    the same figures at more and more connections
+//	table.go     the figures as ratios: rows.go, table_rows.go; markdown.go, svg.go, plot_*.go show them
+//	results.go   what is stored, store.go; notes.go: the reasons that people write beside the rows
 package main
 
 import (
