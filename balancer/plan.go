@@ -75,7 +75,8 @@ type Move struct {
 
 // PlanOptions are the settings of plans. The zero value means the defaults, which the field comments name.
 type PlanOptions struct {
-	// Goal is by how much the connections of a backend may differ from its fair share: 0.05.
+	// Goal is by how much the connections of a backend may differ from its fair share: 0.05. With strategies that go by
+	// the client id, the clients of a backend that is emptied go where it is kept to, while there is such a place.
 	Goal float64
 	// MinAge is how old a connection must be before it is moved: 60 s. Below 0 means that age does not matter.
 	MinAge int64

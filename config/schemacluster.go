@@ -319,7 +319,7 @@ type Drain struct {
 type Rebalance struct {
 	// Move clients without being asked: to a broker that has joined, away from an overloaded one, and between the members of a group. Off, only `mqttlb rebalance` does; brokers that drain are emptied in any case.
 	Auto bool `yaml:"auto" default:"true"`
-	// By how much the connections of a broker may differ from its fair share.
+	// By how much the connections of a broker may differ from its fair share. Clients that have to leave a drained broker are spread within it, too, where placement goes by the client id.
 	Imbalance Percent `yaml:"imbalance" default:"5%" range:"1%..50%"`
 	// What becomes of wills, as under `drain.will`.
 	Will string `yaml:"will" default:"skip" oneof:"skip|publish|suppress"`
