@@ -34,6 +34,10 @@
 //	                                           of uneven groups, clients whose home has come
 //	mover           Mover                      which of these moves to begin now, within a budget
 //
+// The files of a room begin with its name: plan.go says what a plan is, planner.go makes one, planspread.go, planlevel.go
+// and plancool.go hold one reason to move each; mover.go, moverbudget.go and moverround.go are the mover, brain*.go the brain
+// with its doors, group*.go the groups, seat*.go who sits where. A strategy is a file of its own.
+//
 // Knowledge flows through them like this:
 //
 //	discovery ─▶ Join ──┐                     ┌─▶ Snapshot ─▶ Place ─▶ backend, Reason

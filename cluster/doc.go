@@ -39,7 +39,7 @@
 //
 //	cluster.go    Options, the Cluster                            ← begin here
 //	members.go    the membership
-//	place.go      Place and Release
+//	place.go      Place and Release; intake.go, who has to come again later while there is no room
 //	identify.go   which client is in which group; learn.go, what SUBSCRIBE tells about it
 //	redirect.go   clients that are sent to their backend; assigned.go, those that have their id from it; memory.go
 //	tick.go       the clock, and what happens when it stood still

@@ -27,18 +27,19 @@
 //	layer.go     what may lie between a socket and MQTT
 //	tls.go       TLS as such a layer; handshake.go how one begins, shaker.go how many, tlsrefusal.go why one fails
 //	upstream.go  TLS towards the backends
-//	clienthello.go the name that a TLS client asks for; passthrough.go clients that are not decrypted
+//	clienthello.go the name that a TLS client asks for; passthrough.go clients that are not decrypted; hellorecords.go
+//	             how a large ClientHello costs no memory for ever
 //	routes.go    which clients of a listener go to which cluster
 //	relay.go     bytes both ways, backpressure, and how a session ends  ← and go on here
 //	redirect.go  clients that go to their backend without mqttlb
-//	assigned.go  the client ids that brokers give
+//	assigned.go  the client ids that brokers give; learn.go, who consumes shared subscriptions
 //	debts.go     which backends are alive although they do not read
 //	eviction.go  which sessions could move elsewhere, and how to ask for it
 //	farewell.go  how mqttlb itself ends a session so that nobody is harmed, stage by stage
-//	header.go    the PROXY protocol v2 header that backends get
+//	header.go    the PROXY protocol v2 header that backends get: headeraddress.go, headertls.go
 //	proxyin.go   the PROXY header that a load balancer in front sends
 //	placer.go    the types that pass between this package and its users
-//	listener.go  a listener that is open; reconfigure.go changes which there are
+//	listener.go  a listener that is open, inherit_linux.go if systemd has opened it; reconfigure.go changes which there are
 //	memory.go    what is done when memory is scarce
 //	websocket.go MQTT over WebSocket, with its HTTP request (websocketupgrade.go) and its frames (websocketframes.go)
 //	stats.go     counters and lists for others to look at
