@@ -96,8 +96,8 @@ CONF
 beside_all mosquitto -c "$work/mosquitto.conf" >"$work/broker.log" 2>&1
 
 step "install"
-inside tee /root/mqttlb.deb >/dev/null <"$deb"
-inside dpkg --install /root/mqttlb.deb
+inside tee /opt/mqttlb.deb >/dev/null <"$deb"
+inside dpkg --install /opt/mqttlb.deb
 inside mqttlb version
 [ "$(property ActiveState) $(property UnitFileState)" = "inactive disabled" ] || fail "it was started before it has brokers"
 configuration() {
@@ -199,9 +199,9 @@ dpkg-deb --raw-extract "$deb" "$work/newer"
 version=$(sed -n 's/^Version: //p' "$work/newer/DEBIAN/control")
 sed -i "s/^Version: .*/&+newer/" "$work/newer/DEBIAN/control"
 dpkg-deb --root-owner-group -Znone --build "$work/newer" "$work/newer.deb" >/dev/null
-inside tee /root/newer.deb >/dev/null <"$work/newer.deb"
+inside tee /opt/newer.deb >/dev/null <"$work/newer.deb"
 pid=$(property MainPID)
-inside dpkg --install /root/newer.deb
+inside dpkg --install /opt/newer.deb
 [ "$(inside dpkg-query --show --showformat '${Version}' mqttlb)" = "$version+newer" ] || fail "the update is not installed"
 [ "$(property ActiveState) $(property UnitFileState)" = "active enabled" ] || fail "after the update it is $(property ActiveState) and $(property UnitFileState)"
 [ "$(property MainPID)" != "$pid" ] || fail "the old one runs still"
@@ -210,7 +210,7 @@ configuration | cmp - <(inside cat /etc/mqttlb/mqttlb.yaml) || fail "the update 
 served || fail "no client is served after the update"
 # What an operator has made invalid is no reason to leave a package half installed.
 echo 'nonsense: true' | inside tee -a /etc/mqttlb/mqttlb.yaml >/dev/null
-inside dpkg --install /root/mqttlb.deb || fail "an invalid configuration makes the update fail"
+inside dpkg --install /opt/mqttlb.deb || fail "an invalid configuration makes the update fail"
 configure
 inside systemctl reset-failed mqttlb
 inside systemctl start mqttlb
