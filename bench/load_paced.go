@@ -55,7 +55,7 @@ func paced(c loadConfig) (loadResult, error) {
 		}
 		echoes := 0
 		for i := range events {
-			n, err := s.collect(int(events[i].Fd), w, &latency)
+			n, err := s.collect(int(events[i].Fd), w, &latency, nil)
 			if err != nil {
 				return loadResult{}, err
 			}
@@ -74,24 +74,4 @@ func paced(c loadConfig) (loadResult, error) {
 	result.usage = w.usage()
 	result.setLatency(&latency)
 	return result, nil
-}
-
-// collect takes session i's echoes and returns how many there were.
-func (s *sessions) collect(i int, w *window, latency *histogram) (int, error) {
-	in, err := s.receive(i)
-	if err != nil {
-		return 0, err
-	}
-	echoes := 0
-	for len(in) > 0 {
-		var echo []byte
-		if echo, in = s.split.next(i, in); echo == nil {
-			break
-		}
-		if _, err := s.observe(i, echo, w, latency); err != nil {
-			return 0, err
-		}
-		echoes++
-	}
-	return echoes, nil
 }

@@ -27,7 +27,7 @@ func pingPong(c loadConfig) (loadResult, error) {
 		}
 		answers := 0
 		for i := range events {
-			n, err := s.answer(int(events[i].Fd), w, &latency)
+			n, err := s.collect(int(events[i].Fd), w, &latency, s.send)
 			if err != nil {
 				return loadResult{}, err
 			}
@@ -51,13 +51,13 @@ func pingPong(c loadConfig) (loadResult, error) {
 	return result, nil
 }
 
-// answer takes session i's echoes, sends a new message for each, and returns how many there were.
-func (s *sessions) answer(i int, w *window, latency *histogram) (int, error) {
+// collect takes session i's echoes and returns how many there were. After each it calls next, unless that is nil.
+func (s *sessions) collect(i int, w *window, latency *histogram, next func(i int, at time.Duration) error) (int, error) {
 	in, err := s.receive(i)
 	if err != nil {
 		return 0, err
 	}
-	answers := 0
+	echoes := 0
 	for len(in) > 0 {
 		var echo []byte
 		if echo, in = s.split.next(i, in); echo == nil {
@@ -67,12 +67,14 @@ func (s *sessions) answer(i int, w *window, latency *histogram) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		if err := s.send(i, now); err != nil {
-			return 0, err
+		if next != nil {
+			if err := next(i, now); err != nil {
+				return 0, err
+			}
 		}
-		answers++
+		echoes++
 	}
-	return answers, nil
+	return echoes, nil
 }
 
 // observe records the latency of an echo if its message was sent in the measured time; so the readings that open the
