@@ -62,6 +62,36 @@ func TestDrainOneAfterTheOther(t *testing.T) {
 	}
 }
 
+// Whoever is not at home when its backend drains goes home, where there is room, whatever home means to the strategy.
+func TestDrainSendsHome(t *testing.T) {
+	t.Parallel()
+	for _, strategy := range []string{"client-hash", "maglev", "adaptive"} {
+		set := numbered(4)
+		p := newPlanStage(t, BrainOptions{Strategy: strategy, Placement: Options{BoundedLoad: 1.25}}, set)
+		home := make(map[string]string)
+		for k := range 400 {
+			c := Client{ID: fmt.Sprint("c", k), Ordinal: -1}
+			home[c.ID] = placeNamed(p.b, c, p.now)
+			if k%4 > 0 || home[c.ID] == "n3" {
+				continue
+			}
+			p.b.Release(c, home[c.ID], Left, p.now)
+			p.put("n3", c)
+		}
+		set[3].Phase = Draining
+		p.b.Join(set, p.now)
+		plan := p.plan(PlanOptions{Goal: 0.5})
+		for _, m := range plan {
+			if m.To != home[m.Client.ID] {
+				t.Errorf("%s: %s is sent to %s, want its home, %s", strategy, m.Client.ID, m.To, home[m.Client.ID])
+			}
+		}
+		if len(plan) < 50 {
+			t.Errorf("%s: got %d moves, want all strays", strategy, len(plan))
+		}
+	}
+}
+
 // Sessions that live on one broker stay there; so do clients with wills if they must.
 func TestDrainLeaves(t *testing.T) {
 	t.Parallel()

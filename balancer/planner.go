@@ -244,12 +244,16 @@ func (p *planner) destination(c Client, from int) (to int, ok bool) {
 	return to, p.suits(to, from)
 }
 
-// shelter is where a client goes whose backend is emptied: to the first in its own order, home before all, that is within
-// the goal of its fair share. With the looser bound of its strategy a rolling update would end with most clients on one
-// backend, as those that have come back are empty. Without such a backend it stays at to.
+// shelter is where a client goes whose backend is emptied: where its strategy wants it, to, or else to the first in its own
+// order that is within the goal of its fair share. With the looser bound of its strategy a rolling update would end with
+// most clients on one backend, as those that have come back are empty. Without such a backend it stays at to.
 func (p *planner) shelter(c Client, to int) int {
 	even := clientHash{bound: 1 + p.o.Goal}
-	if best, _ := even.walk(c, p.s, &p.seats); best >= 0 && even.rank(c, best, p.s, &p.seats) == rankFit {
+	within := func(i int) bool { return i >= 0 && even.rank(c, i, p.s, &p.seats) == rankFit }
+	if within(to) {
+		return to
+	}
+	if best, _ := even.walk(c, p.s, &p.seats); within(best) {
 		return best
 	}
 	return to
