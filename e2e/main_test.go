@@ -88,13 +88,18 @@ func need(t *testing.T, programs ...string) {
 	}
 }
 
-// lacks ends the test because a part is missing: as a failure, because a test that silently does not
-// run keeps no promise, or as a skip unless E2E_REQUIRED=1 forbids it.
+// lacks ends the test because a part is missing that can be installed.
 func lacks(t *testing.T, part string) {
 	t.Helper()
-	message := part + " is missing; e2e/install.sh installs it"
+	cannotRun(t, part+" is missing; e2e/install.sh installs it")
+}
+
+// cannotRun ends the test because of what this host is: as a failure, because a test that silently does not run keeps no
+// promise, or as a skip unless E2E_REQUIRED=1 forbids it.
+func cannotRun(t *testing.T, why string) {
+	t.Helper()
 	if os.Getenv("E2E_REQUIRED") != "1" {
-		t.Skip(message)
+		t.Skip(why)
 	}
-	t.Fatal(message)
+	t.Fatal(why)
 }

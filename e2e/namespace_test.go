@@ -25,12 +25,18 @@ type namespace struct {
 	tid   int
 }
 
-// newNamespace needs root. Without it the test is skipped, in CI too: there is nothing to install.
-func newNamespace(t *testing.T) *namespace {
+// needRoot ends the test without root, for which nothing can be installed.
+func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("a network namespace needs root")
+		cannotRun(t, "a network namespace needs root")
 	}
+}
+
+// newNamespace makes a namespace for as long as the test runs.
+func newNamespace(t *testing.T) *namespace {
+	t.Helper()
+	needRoot(t)
 	n := &namespace{t: t, tasks: make(chan func())}
 	ready, left := make(chan error), make(chan struct{})
 	go func() {
@@ -38,7 +44,7 @@ func newNamespace(t *testing.T) *namespace {
 		n.serve(ready)
 	}()
 	if err := <-ready; err != nil {
-		t.Skipf("there are no network namespaces here: %v", err)
+		cannotRun(t, fmt.Sprintf("there are no network namespaces here: %v", err))
 	}
 	t.Cleanup(func() {
 		close(n.tasks)
@@ -112,9 +118,7 @@ func (n *namespace) in(f func()) {
 // Children of a thread that has been in a namespace live on.
 func TestNamespaceKeepsChildren(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("a network namespace needs root")
-	}
+	needRoot(t)
 	var children [2]*process
 	var both sync.WaitGroup
 	both.Add(len(children))

@@ -5,7 +5,6 @@ package e2e
 import (
 	"fmt"
 	"math"
-	"os"
 	"slices"
 	"testing"
 	"time"
@@ -201,10 +200,6 @@ func descriptors(t *testing.T, n uint64) {
 		t.Fatal(err)
 	}
 	if limit.Cur < n {
-		message := fmt.Sprintf("the limit of open files is %d and has to be %d; see ulimit -n", limit.Cur, n)
-		if os.Getenv("E2E_REQUIRED") != "1" {
-			t.Skip(message)
-		}
-		t.Fatal(message)
+		cannotRun(t, fmt.Sprintf("the limit of open files is %d and has to be %d; see ulimit -n", limit.Cur, n))
 	}
 }

@@ -329,7 +329,7 @@ func TestAlertsFire(t *testing.T) {
 	t.Parallel()
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {
-		if os.Getenv("E2E_REQUIRED") != "" {
+		if os.Getenv("E2E_REQUIRED") == "1" {
 			t.Fatal("promtool is missing; e2e/install.sh installs it")
 		}
 		t.Skip("promtool is missing; on Debian it is in the package prometheus")
