@@ -12,7 +12,7 @@ import (
 func TestClient(t *testing.T) {
 	t.Parallel()
 	ca, strangers, f := testcert.NewAuthority(t, "ca"), testcert.NewAuthority(t, "strangers"), newFolder(t)
-	bundle, other := f.write("ca.PEM", ca.PEM), f.write("other.PEM", strangers.PEM)
+	bundle, other := f.write("ca.pem", ca.PEM), f.write("other.pem", strangers.PEM)
 	own := f.pair("own", ca.Sign(t, testcert.Want{CN: "mqttlb"}))
 	broker := newServer(t, ServerOptions{
 		Pairs:      []Pair{f.pair("broker", ca.Sign(t, testcert.Want{Names: []string{"broker.test", "10.0.0.1"}}))},
@@ -67,7 +67,7 @@ func TestClient(t *testing.T) {
 func TestClientReload(t *testing.T) {
 	t.Parallel()
 	ca, f := testcert.NewAuthority(t, "ca"), newFolder(t)
-	bundle := f.write("ca.PEM", ca.PEM)
+	bundle := f.write("ca.pem", ca.PEM)
 	c, err := NewClient(ClientOptions{CA: bundle, Pair: f.pair("own", ca.Sign(t, testcert.Want{CN: "one"}))})
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +108,7 @@ func TestClientReload(t *testing.T) {
 func TestClientOptions(t *testing.T) {
 	t.Parallel()
 	ca, f := testcert.NewAuthority(t, "ca"), newFolder(t)
-	p, bundle := f.pair("own", ca.Sign(t, testcert.Want{})), f.write("ca.PEM", ca.PEM)
+	p, bundle := f.pair("own", ca.Sign(t, testcert.Want{})), f.write("ca.pem", ca.PEM)
 	for _, test := range []struct {
 		o    ClientOptions
 		want string

@@ -71,7 +71,7 @@ func TestClientAuth(t *testing.T) {
 	t.Parallel()
 	ca, clients, strangers := testcert.NewAuthority(t, "ca"), testcert.NewAuthority(t, "clients"), testcert.NewAuthority(t, "strangers")
 	f := newFolder(t)
-	p, bundle := f.pair("a", ca.Sign(t, testcert.Want{Names: []string{"a.test"}})), f.write("ca.PEM", clients.PEM)
+	p, bundle := f.pair("a", ca.Sign(t, testcert.Want{Names: []string{"a.test"}})), f.write("ca.pem", clients.PEM)
 	now := time.Now()
 	certs := map[string]tls.Certificate{
 		"good":    clients.Sign(t, testcert.Want{CN: "device"}).Pair(t),
@@ -129,7 +129,7 @@ func TestClock(t *testing.T) {
 	later := time.Now().Add(500 * time.Hour)
 	o := ServerOptions{
 		Pairs:    []Pair{f.pair("a", ca.Sign(t, testcert.Want{Names: []string{"a.test"}, From: later.Add(-time.Hour), Until: later.Add(soon - time.Hour)}))},
-		ClientCA: f.write("ca.PEM", ca.PEM), ClientAuth: Require, Clock: func() time.Time { return later },
+		ClientCA: f.write("ca.pem", ca.PEM), ClientAuth: Require, Clock: func() time.Time { return later },
 	}
 	s := newServer(t, o)
 	client := trusting(ca, "a.test")
@@ -211,7 +211,7 @@ func TestBadFiles(t *testing.T) {
 		return ServerOptions{Pairs: []Pair{good}, TicketKeys: f.write("tickets", []byte(text))}
 	}
 	clients := func(text []byte) ServerOptions {
-		return ServerOptions{Pairs: []Pair{good}, ClientAuth: Require, ClientCA: f.write("ca.PEM", text)}
+		return ServerOptions{Pairs: []Pair{good}, ClientAuth: Require, ClientCA: f.write("ca.pem", text)}
 	}
 	locked := bytes.ReplaceAll(l.Key, []byte("PRIVATE KEY"), []byte("ENCRYPTED PRIVATE KEY"))
 	for _, test := range []struct {

@@ -62,7 +62,7 @@ func bothVersions(t *testing.T, test func(*ticketRig)) {
 func TestTicketsOutliveReload(t *testing.T) {
 	t.Parallel()
 	bothVersions(t, func(r *ticketRig) {
-		bundle, keys := r.f.write("ca.PEM", r.ca.PEM), r.f.write("keys", ticketFile(1))
+		bundle, keys := r.f.write("ca.pem", r.ca.PEM), r.f.write("keys", ticketFile(1))
 		for _, file := range []string{"", keys} {
 			for _, auth := range []ClientAuth{NoClientAuth, Require} {
 				for _, protocols := range [][]string{nil, {"mqtt"}, {"other"}} {
@@ -93,7 +93,7 @@ func TestTicketsOutliveReload(t *testing.T) {
 func TestTicketsOfOtherInstances(t *testing.T) {
 	t.Parallel()
 	bothVersions(t, func(r *ticketRig) {
-		r.options.ClientAuth, r.options.ClientCA = Require, r.f.write("ca.PEM", r.ca.PEM)
+		r.options.ClientAuth, r.options.ClientCA = Require, r.f.write("ca.pem", r.ca.PEM)
 		a, b := newServer(r.t, r.options), newServer(r.t, r.options)
 		r.resumes(a, false, "first")
 		r.resumes(b, false, "at another without a file")
@@ -123,7 +123,7 @@ func TestTicketsEndWithTrust(t *testing.T) {
 			if file {
 				r.options.TicketKeys = r.f.write("keys", ticketFile(1))
 			}
-			r.options.ClientAuth, r.options.ClientCA = Require, r.f.write("ca.PEM", r.ca.PEM)
+			r.options.ClientAuth, r.options.ClientCA = Require, r.f.write("ca.pem", r.ca.PEM)
 			// The client is let in under each bundle, to see that it is the ticket that does not count.
 			other := testcert.NewAuthority(r.t, "other")
 			s := newServer(r.t, r.options)
@@ -132,7 +132,7 @@ func TestTicketsEndWithTrust(t *testing.T) {
 			old, early := s.Config(), r.client.Clone()
 			early.ClientSessionCache = tls.NewLRUClientSessionCache(8)
 			mustMeet(r.t, old, early) // has a ticket of before now
-			r.f.write("ca.PEM", append(bytes.Clone(other.PEM), r.ca.PEM...))
+			r.f.write("ca.pem", append(bytes.Clone(other.PEM), r.ca.PEM...))
 			s.wantReload(r.t, true)
 			r.resumes(s, false, "after a change of the bundle")
 			r.resumes(s, true, "second after it")
@@ -141,7 +141,7 @@ func TestTicketsEndWithTrust(t *testing.T) {
 			}
 			r.client.ClientSessionCache = tls.NewLRUClientSessionCache(8)
 			r.resumes(s, false, "without a ticket")
-			r.f.write("ca.PEM", append(bytes.Clone(r.ca.PEM), other.PEM...))
+			r.f.write("ca.pem", append(bytes.Clone(r.ca.PEM), other.PEM...))
 			s.wantReload(r.t, true)
 			r.resumes(s, true, "after a change of the order alone")
 			o := r.options
